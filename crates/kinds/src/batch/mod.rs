@@ -1,0 +1,4 @@
+//! The kinds of the group `batch`: a file each.
+
+pub mod cron_job;
+pub mod job;

@@ -1,0 +1,6 @@
+//! The kinds of the group `rbac.authorization.k8s.io`: a file each.
+
+pub mod cluster_role;
+pub mod cluster_role_binding;
+pub mod role;
+pub mod role_binding;
