@@ -1,1 +1,15 @@
-//! (to be written)
+//! Where a cluster's data lives: the [`Store`] trait with etcd's semantics, the embedded engine behind it
+//! ([`Embedded`]: segmented log, group commit, snapshots, recovery), and the ring file of the node's journal
+//! ([`JournalRing`]). It knows bytes and revisions, and no Kubernetes.
+//!
+//! Start at `api.rs` for what callers see, and at `embedded/mod.rs` for how a write becomes durable.
+
+mod api;
+mod embedded;
+mod error;
+mod watch;
+
+pub use api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
+pub use embedded::{Embedded, Options};
+pub use error::Error;
+pub use mvcc;

@@ -1,0 +1,104 @@
+//! The store as its users see it: etcd's operations, one trait, held as `Arc<dyn Store>`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use mvcc::{
+    DeleteRequest, Event, KeyValue, LeaseId, Op, OpResponse, PutRequest, RangeRequest, RangeResponse, Revision, Txn,
+    TxnResponse, prefix_end,
+};
+
+use crate::error::Error;
+
+#[derive(Clone, Debug, Default)]
+pub struct WatchRequest {
+    pub key: Bytes,
+    /// As in a range: empty for one key, a zero byte for everything from `key` on.
+    pub range_end: Bytes,
+    /// The first revision to report; 0 means only what happens from now on.
+    pub start_revision: Revision,
+    /// Events carry the version before.
+    pub prev_kv: bool,
+    /// Now and then, and when asked by [`Store::request_progress`], an answer without events says how far this watch is.
+    pub progress_notify: bool,
+}
+
+impl WatchRequest {
+    /// Every key that starts with `prefix`, from `start_revision` on.
+    pub fn prefix(prefix: impl Into<Bytes>, start_revision: Revision) -> Self {
+        let key = prefix.into();
+        Self { range_end: prefix_end(&key), key, start_revision, prev_kv: true, progress_notify: true }
+    }
+}
+
+/// All of a revision's events that a watch wants come in one answer; an answer may hold several revisions.
+#[derive(Clone, Debug, Default)]
+pub struct WatchResponse {
+    /// Everything up to this revision has been reported.
+    pub revision: Revision,
+    pub events: Vec<Event>,
+    /// Not 0: the start revision is compacted away, this is the oldest there is, and the watch has ended.
+    pub compact_revision: Revision,
+}
+
+pub type WatchStream = BoxStream<'static, Result<WatchResponse, Error>>;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub revision: Revision,
+    pub compacted_revision: Revision,
+    pub keys: usize,
+    /// Bytes of the live keys and values.
+    pub live_bytes: u64,
+    /// Bytes on disk: log and snapshots.
+    pub disk_bytes: u64,
+    /// Why writes fail at the moment, if they do.
+    pub write_error: Option<String>,
+}
+
+/// etcd's semantics. A write is durable when its answer comes; an error of a write says that it was not done, except
+/// [`Error::Unknown`], after which it may or may not have been.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error>;
+
+    async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error>;
+
+    /// The watch stands when this returns: a change answered after that is seen. Dropping the stream ends it. A reader
+    /// that falls too far behind gets [`Error::SlowWatcher`], and the stream ends.
+    fn watch(&self, request: WatchRequest) -> WatchStream;
+
+    /// Every watch with `progress_notify` reports the revision that it has reached.
+    async fn request_progress(&self) -> Result<(), Error>;
+
+    async fn compact(&self, revision: Revision) -> Result<(), Error>;
+
+    async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error>;
+
+    async fn lease_revoke(&self, id: LeaseId) -> Result<(), Error>;
+
+    /// The lease's whole time to live, which starts anew.
+    async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, Error>;
+
+    async fn status(&self) -> Result<Status, Error>;
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Arc<KeyValue>>, Error> {
+        let answer = self.range(RangeRequest::one(key.to_vec())).await?;
+        Ok(answer.kvs.into_iter().next())
+    }
+
+    /// Writes whatever was there before. The answer is the new `mod_revision`.
+    async fn put(&self, key: &[u8], value: Bytes) -> Result<Revision, Error> {
+        let put = PutRequest::new(key.to_vec(), value);
+        Ok(self.txn(Txn::of(Op::Put(put))).await?.revision)
+    }
+
+    /// Whether the key was there.
+    async fn delete(&self, key: &[u8]) -> Result<bool, Error> {
+        let answer = self.txn(Txn::of(Op::Delete(DeleteRequest::one(key.to_vec())))).await?;
+        Ok(matches!(answer.responses.first(), Some(OpResponse::Delete { deleted: 1, .. })))
+    }
+}
