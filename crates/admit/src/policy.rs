@@ -1,0 +1,50 @@
+//! The roles and bindings that a new cluster starts with (`bootstrap.json`: the same names and rules as upstream's).
+//!
+//! kubernetes/kubernetes plugin/pkg/auth/authorizer/rbac/bootstrappolicy/policy.go: which there are.
+
+use std::sync::LazyLock;
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use serde_json::Value;
+
+static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    #[allow(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
+    serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON")
+});
+
+static NODE_RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {
+    let rules = OBJECTS.iter().find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "system:node");
+    #[allow(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
+    rules.and_then(|o| serde_json::from_value(o["rules"].clone()).ok()).expect("bootstrap.json has system:node")
+});
+
+/// ClusterRoles, ClusterRoleBindings, Roles and RoleBindings as JSON objects, to be created when absent and, unless
+/// annotated `rbac.authorization.kubernetes.io/autoupdate: "false"`, completed when rules or subjects are missing.
+pub fn bootstrap_objects() -> &'static [Value] {
+    &OBJECTS
+}
+
+/// What any kubelet may do, where the Node authorizer does not treat the resource specially.
+pub fn node_rules() -> &'static [PolicyRule] {
+    &NODE_RULES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_well_known_roles_are_there() {
+        let names: Vec<_> = bootstrap_objects()
+            .iter()
+            .filter(|o| o["kind"] == "ClusterRole")
+            .filter_map(|o| o["metadata"]["name"].as_str())
+            .collect();
+        for name in
+            ["cluster-admin", "admin", "edit", "view", "system:kube-scheduler", "system:controller:job-controller"]
+        {
+            assert!(names.contains(&name), "{name}");
+        }
+        assert!(!node_rules().is_empty());
+    }
+}

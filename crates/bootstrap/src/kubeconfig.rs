@@ -1,0 +1,172 @@
+//! Kubeconfig files: one of our own for the administrator, and the same context merged into the user's.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+
+use crate::files::{FileError, make_private_dir, read_if_present, write_file};
+use crate::pki::Pair;
+
+/// The name of our cluster, user and context in a kubeconfig.
+pub const CONTEXT: &str = "windlass";
+
+#[derive(Debug, thiserror::Error)]
+pub enum KubeconfigError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{path}: not a kubeconfig: {reason}")]
+    Unreadable { path: std::path::PathBuf, reason: String },
+}
+
+/// Where a client finds the API server and who it is there.
+#[derive(Clone, Debug)]
+pub struct Access<'a> {
+    pub server: &'a str,
+    pub ca_certificate: &'a str,
+    pub user: &'a str,
+    pub client: &'a Pair,
+}
+
+/// A kubeconfig of one context, as YAML.
+pub fn render(access: &Access) -> String {
+    let entry = Entries::of(access);
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [entry.cluster],
+        "users": [entry.user],
+        "contexts": [entry.context],
+        "current-context": CONTEXT,
+    });
+    to_yaml(&config)
+}
+
+/// Writes the kubeconfig, readable by its owner alone.
+pub fn write(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
+    if let Some(parent) = path.parent() {
+        make_private_dir(parent)?;
+    }
+    Ok(write_file(path, render(access).as_bytes(), 0o600)?)
+}
+
+/// Puts our context into the kubeconfig at `path` (made when absent) and leaves everything else in it alone; it becomes
+/// the current one only when there was none. A file that cannot be read as a kubeconfig is not touched.
+pub fn merge_into(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
+    let Some(text) = read_if_present(path)?.filter(|text| !text.trim().is_empty()) else {
+        return write(path, access);
+    };
+    let unreadable = |reason: String| KubeconfigError::Unreadable { path: path.to_owned(), reason };
+    let mut config: Value = serde_yaml_ng::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    let map = config.as_object_mut().ok_or_else(|| unreadable("not a mapping".to_owned()))?;
+    let entry = Entries::of(access);
+    for (list, item) in [("clusters", entry.cluster), ("users", entry.user), ("contexts", entry.context)] {
+        put(map, list, item).map_err(unreadable)?;
+    }
+    let current = map.get("current-context").and_then(Value::as_str).unwrap_or_default();
+    if current.is_empty() {
+        map.insert("current-context".to_owned(), CONTEXT.into());
+    }
+    Ok(write_file(path, to_yaml(&config).as_bytes(), 0o600)?)
+}
+
+/// Takes our context out of the kubeconfig at `path`, for `reset`.
+pub fn remove_from(path: &Path) -> Result<(), KubeconfigError> {
+    let Some(text) = read_if_present(path)? else { return Ok(()) };
+    let unreadable = |reason: String| KubeconfigError::Unreadable { path: path.to_owned(), reason };
+    let mut config: Value = serde_yaml_ng::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    let Some(map) = config.as_object_mut() else { return Ok(()) };
+    for list in ["clusters", "users", "contexts"] {
+        if let Some(items) = map.get_mut(list).and_then(Value::as_array_mut) {
+            items.retain(|item| item["name"] != CONTEXT);
+        }
+    }
+    if map.get("current-context").and_then(Value::as_str) == Some(CONTEXT) {
+        map.insert("current-context".to_owned(), "".into());
+    }
+    Ok(write_file(path, to_yaml(&config).as_bytes(), 0o600)?)
+}
+
+struct Entries {
+    cluster: Value,
+    user: Value,
+    context: Value,
+}
+
+impl Entries {
+    fn of(access: &Access) -> Self {
+        Self {
+            cluster: json!({"name": CONTEXT, "cluster": {
+                "server": access.server,
+                "certificate-authority-data": STANDARD.encode(access.ca_certificate),
+            }}),
+            user: json!({"name": format!("{CONTEXT}-{}", access.user), "user": {
+                "client-certificate-data": STANDARD.encode(&access.client.certificate),
+                "client-key-data": STANDARD.encode(&access.client.key),
+            }}),
+            context: json!({"name": CONTEXT, "context": {
+                "cluster": CONTEXT, "user": format!("{CONTEXT}-{}", access.user),
+            }}),
+        }
+    }
+}
+
+fn put(config: &mut Map<String, Value>, list: &str, item: Value) -> Result<(), String> {
+    let entry = config.entry(list).or_insert(Value::Null);
+    if entry.is_null() {
+        *entry = json!([]);
+    }
+    let items = entry.as_array_mut().ok_or_else(|| format!("{list} is not a list"))?;
+    match items.iter_mut().find(|old| old["name"] == item["name"]) {
+        Some(old) => *old = item,
+        None => items.push(item),
+    }
+    Ok(())
+}
+
+fn to_yaml(config: &Value) -> String {
+    #[allow(clippy::expect_used, reason = "a JSON value of strings, lists and maps is always YAML")]
+    serde_yaml_ng::to_string(config).expect("JSON is YAML")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAIR: fn() -> Pair = || Pair { certificate: "c".to_owned(), key: "k".to_owned() };
+
+    #[test]
+    fn merging_keeps_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        std::fs::write(
+            &path,
+            "apiVersion: v1\nkind: Config\ncurrent-context: prod\nclusters:\n- name: prod\n  cluster: {server: https://p}\nusers: null\n",
+        )
+        .unwrap();
+        let pair = PAIR();
+        let access = Access { server: "https://127.0.0.1:6443", ca_certificate: "ca", user: "admin", client: &pair };
+        merge_into(&path, &access).unwrap();
+        merge_into(&path, &access).unwrap();
+        let merged: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(merged["current-context"], "prod");
+        assert_eq!(merged["clusters"].as_array().unwrap().len(), 2);
+        assert_eq!(merged["users"][0]["name"], "windlass-admin");
+        remove_from(&path).unwrap();
+        let removed: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(removed["clusters"].as_array().unwrap().len(), 1);
+        assert_eq!(removed["contexts"].as_array().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_file_that_is_no_kubeconfig_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        std::fs::write(&path, "- just\n- a list\n").unwrap();
+        let pair = PAIR();
+        let access = Access { server: "s", ca_certificate: "ca", user: "admin", client: &pair };
+        assert!(merge_into(&path, &access).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "- just\n- a list\n");
+    }
+}

@@ -1,0 +1,391 @@
+//! The cluster's certificates and keys, by kubeadm's file names: `ca`, `apiserver`, `apiserver-kubelet-client`,
+//! `front-proxy-ca`, `front-proxy-client`, `kubelet` (serving) and the ServiceAccount key pair `sa.key`/`sa.pub`.
+//!
+//! [`Pki::ensure`] loads what is there, makes what is missing, and renews a leaf whose names no longer fit or of whose
+//! life less than a third is left, so that no cluster dies of a certificate that nobody renewed.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use jiff::{Span, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::files::{FileError, make_private_dir, read_if_present, write_file};
+
+const CA_HOURS: i64 = 10 * 365 * 24;
+const LEAF_HOURS: i64 = 365 * 24;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{path}: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("cannot make certificate {name}: {source}")]
+    Make {
+        name: String,
+        #[source]
+        source: rcgen::Error,
+    },
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// What the serving certificates must name.
+#[derive(Clone, Debug)]
+pub struct Names {
+    pub node: String,
+    pub node_addresses: Vec<IpAddr>,
+    /// Further DNS names and addresses of the API server (`--tls-san`).
+    pub extra: Vec<String>,
+    /// The `kubernetes` service's address.
+    pub service_address: IpAddr,
+    pub cluster_domain: String,
+}
+
+/// Everything under the PKI directory.
+#[derive(Clone, Debug)]
+pub struct Pki {
+    pub directory: PathBuf,
+    pub ca: Pair,
+    pub front_proxy_ca: Pair,
+    pub apiserver: Pair,
+    pub apiserver_kubelet_client: Pair,
+    pub front_proxy_client: Pair,
+    pub kubelet: Pair,
+    /// Signs ServiceAccount tokens (ES256): private key, public key.
+    pub service_account: Pair,
+    /// Names of what this call made or renewed.
+    pub made: Vec<&'static str>,
+}
+
+/// A client identity: common name and organisations, which are user and groups to the API server.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub user: &'a str,
+    pub groups: &'a [&'a str],
+}
+
+struct Leaf<'a> {
+    name: &'static str,
+    subject: Subject<'a>,
+    usages: &'a [Usage],
+    sans: Vec<SanType>,
+}
+
+impl Pki {
+    /// Loads the PKI from `directory`, making or renewing what is needed at `now`.
+    pub fn ensure(directory: &Path, names: &Names, now: Timestamp) -> Result<Self, PkiError> {
+        make_private_dir(directory)?;
+        let mut made = Vec::new();
+        let ca = authority(directory, "ca", "kubernetes", now, &mut made)?;
+        let front_proxy_ca = authority(directory, "front-proxy-ca", "front-proxy-ca", now, &mut made)?;
+        let mut leaf = |issuer: &Pair, leaf: Leaf| ensure_leaf(directory, issuer, leaf, now, &mut made);
+        let apiserver = leaf(
+            &ca,
+            Leaf {
+                name: "apiserver",
+                subject: Subject { user: "kube-apiserver", groups: &[] },
+                usages: &[Usage::ServerAuth],
+                sans: apiserver_names(names)?,
+            },
+        )?;
+        let kubelet = leaf(
+            &ca,
+            Leaf {
+                name: "kubelet",
+                subject: Subject { user: &format!("system:node:{}", names.node), groups: &["system:nodes"] },
+                usages: &[Usage::ServerAuth],
+                sans: node_names(names)?,
+            },
+        )?;
+        let client = |name, user, groups| Leaf {
+            name,
+            subject: Subject { user, groups },
+            usages: &[Usage::ClientAuth],
+            sans: vec![],
+        };
+        let apiserver_kubelet_client = leaf(
+            &ca,
+            client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"]),
+        )?;
+        let front_proxy_client = leaf(&front_proxy_ca, client("front-proxy-client", "front-proxy-client", &[]))?;
+        let service_account = signing_key(directory, &mut made)?;
+        let directory = directory.to_owned();
+        Ok(Self {
+            directory,
+            ca,
+            front_proxy_ca,
+            apiserver,
+            apiserver_kubelet_client,
+            front_proxy_client,
+            kubelet,
+            service_account,
+            made,
+        })
+    }
+
+    /// A client certificate of the cluster's CA that is kept by nobody but the caller.
+    pub fn issue_client(&self, subject: Subject, now: Timestamp) -> Result<Pair, PkiError> {
+        let leaf = Leaf { name: "client", subject, usages: &[Usage::ClientAuth], sans: vec![] };
+        make_leaf(&self.ca, &leaf, &self.directory.join("ca.key"), now)
+    }
+}
+
+fn dns(name: &str) -> Result<SanType, PkiError> {
+    let value = name.try_into().map_err(|source| PkiError::Make { name: name.to_owned(), source })?;
+    Ok(SanType::DnsName(value))
+}
+
+fn name_or_address(name: &str) -> Result<SanType, PkiError> {
+    name.parse().map_or_else(|_| dns(name), |address| Ok(SanType::IpAddress(address)))
+}
+
+fn apiserver_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
+    let domain = &names.cluster_domain;
+    let mut sans = Vec::new();
+    for name in [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        &format!("kubernetes.default.svc.{domain}"),
+        "localhost",
+        &names.node,
+    ] {
+        sans.push(dns(name)?);
+    }
+    sans.extend([names.service_address, IpAddr::from([127, 0, 0, 1])].map(SanType::IpAddress));
+    sans.extend(names.node_addresses.iter().copied().map(SanType::IpAddress));
+    for name in &names.extra {
+        sans.push(name_or_address(name)?);
+    }
+    sans.dedup();
+    Ok(sans)
+}
+
+fn node_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
+    let mut sans = vec![dns(&names.node)?, dns("localhost")?, SanType::IpAddress(IpAddr::from([127, 0, 0, 1]))];
+    sans.extend(names.node_addresses.iter().copied().map(SanType::IpAddress));
+    Ok(sans)
+}
+
+fn authority(
+    directory: &Path,
+    name: &'static str,
+    common_name: &str,
+    now: Timestamp,
+    made: &mut Vec<&'static str>,
+) -> Result<Pair, PkiError> {
+    if let Some(pair) = load(directory, name)? {
+        parse(&directory.join(format!("{name}.crt")), &pair.certificate)?;
+        return Ok(pair);
+    }
+    let failed = |source| PkiError::Make { name: name.to_owned(), source };
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = params(Subject { user: common_name, groups: &[] }, CA_HOURS, now)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages =
+        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+    params.subject_alt_names = vec![dns(common_name)?];
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
+    save(directory, name, &pair)?;
+    made.push(name);
+    Ok(pair)
+}
+
+fn ensure_leaf(
+    directory: &Path,
+    issuer: &Pair,
+    leaf: Leaf,
+    now: Timestamp,
+    made: &mut Vec<&'static str>,
+) -> Result<Pair, PkiError> {
+    let path = directory.join(format!("{}.crt", leaf.name));
+    if let Some(pair) = load(directory, leaf.name)?
+        && still_good(&path, &pair, issuer, &leaf, now)?
+    {
+        return Ok(pair);
+    }
+    let pair = make_leaf(issuer, &leaf, &path, now)?;
+    save(directory, leaf.name, &pair)?;
+    made.push(leaf.name);
+    Ok(pair)
+}
+
+fn make_leaf(issuer: &Pair, leaf: &Leaf, path: &Path, now: Timestamp) -> Result<Pair, PkiError> {
+    let failed = |source| PkiError::Make { name: path.display().to_string(), source };
+    let issuer_key = KeyPair::from_pem(&issuer.key).map_err(failed)?;
+    let issuer = Issuer::from_ca_cert_pem(&issuer.certificate, issuer_key).map_err(failed)?;
+    let key = KeyPair::generate().map_err(failed)?;
+    let mut params = params(leaf.subject, LEAF_HOURS, now)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = leaf.usages.to_vec();
+    params.subject_alt_names.clone_from(&leaf.sans);
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
+    Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+fn params(subject: Subject, hours: i64, now: Timestamp) -> Result<CertificateParams, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for group in subject.groups {
+        params.distinguished_name.push(DnType::OrganizationName, *group);
+    }
+    params.distinguished_name.push(DnType::CommonName, subject.user);
+    // Clocks of clients may be a little behind.
+    params.not_before = std::time::SystemTime::from(now - Span::new().minutes(5)).into();
+    params.not_after = std::time::SystemTime::from(now + Span::new().hours(hours)).into();
+    Ok(params)
+}
+
+/// Whether a certificate on disk can stay: signed by the issuer, a third of its life left, and naming all it must.
+fn still_good(path: &Path, pair: &Pair, issuer: &Pair, leaf: &Leaf, now: Timestamp) -> Result<bool, PkiError> {
+    let der = parse(path, &pair.certificate)?;
+    let ca = parse(path, &issuer.certificate)?;
+    let (certificate, authority) = (decode(path, &der)?, decode(path, &ca)?);
+    let (from, until) = (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+    let enough_life = until - now.as_second() > (until - from) / 3;
+    let signed = certificate.issuer() == authority.subject()
+        && certificate.verify_signature(Some(authority.public_key())).is_ok();
+    let present: Vec<SanType> = certificate
+        .subject_alternative_name()
+        .ok()
+        .flatten()
+        .map(|sans| sans.value.general_names.iter().filter_map(san).collect())
+        .unwrap_or_default();
+    Ok(signed && enough_life && leaf.sans.iter().all(|san| present.contains(san)))
+}
+
+fn san(name: &GeneralName) -> Option<SanType> {
+    match name {
+        GeneralName::DNSName(name) => dns(name).ok(),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| SanType::IpAddress(b.into())),
+            16 => <[u8; 16]>::try_from(*bytes).ok().map(|b| SanType::IpAddress(b.into())),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn parse(path: &Path, pem: &str) -> Result<Vec<u8>, PkiError> {
+    let unusable = |reason: String| PkiError::Unusable { path: path.to_owned(), reason };
+    let (_, pem) =
+        x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|e| unusable(format!("not a certificate: {e}")))?;
+    decode(path, &pem.contents)?;
+    Ok(pem.contents)
+}
+
+fn decode<'a>(path: &Path, der: &'a [u8]) -> Result<X509Certificate<'a>, PkiError> {
+    X509Certificate::from_der(der)
+        .map(|(_, certificate)| certificate)
+        .map_err(|e| PkiError::Unusable { path: path.to_owned(), reason: format!("not a certificate: {e}") })
+}
+
+fn signing_key(directory: &Path, made: &mut Vec<&'static str>) -> Result<Pair, PkiError> {
+    let (key_path, public_path) = (directory.join("sa.key"), directory.join("sa.pub"));
+    let key = match read_if_present(&key_path)? {
+        Some(pem) => KeyPair::from_pem(&pem)
+            .map_err(|e| PkiError::Unusable { path: key_path.clone(), reason: format!("not a private key: {e}") })?,
+        None => {
+            let key = KeyPair::generate().map_err(|source| PkiError::Make { name: "sa.key".to_owned(), source })?;
+            write_file(&key_path, key.serialize_pem().as_bytes(), 0o600)?;
+            made.push("sa");
+            key
+        }
+    };
+    let public = key.public_key_pem();
+    if read_if_present(&public_path)?.as_deref() != Some(&public) {
+        write_file(&public_path, public.as_bytes(), 0o644)?;
+    }
+    Ok(Pair { certificate: public, key: key.serialize_pem() })
+}
+
+/// A pair from disk. A certificate without its key, or the reverse, is a mistake that must not be papered over.
+fn load(directory: &Path, name: &str) -> Result<Option<Pair>, PkiError> {
+    let (certificate_path, key_path) = (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
+    match (read_if_present(&certificate_path)?, read_if_present(&key_path)?) {
+        (Some(certificate), Some(key)) => Ok(Some(Pair { certificate, key })),
+        // The key is written first: a crash between the two leaves a key alone, which is harmless.
+        (None, _) => Ok(None),
+        (Some(_), None) => Err(PkiError::Unusable {
+            path: key_path,
+            reason: format!(
+                "missing, though {} is there; restore it, or remove both to have them made anew",
+                certificate_path.display()
+            ),
+        }),
+    }
+}
+
+fn save(directory: &Path, name: &str, pair: &Pair) -> Result<(), PkiError> {
+    write_file(&directory.join(format!("{name}.key")), pair.key.as_bytes(), 0o600)?;
+    write_file(&directory.join(format!("{name}.crt")), pair.certificate.as_bytes(), 0o644)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(node: &str) -> Names {
+        Names {
+            node: node.to_owned(),
+            node_addresses: vec![IpAddr::from([192, 0, 2, 2])],
+            extra: vec!["api.example.org".to_owned()],
+            service_address: IpAddr::from([10, 96, 0, 1]),
+            cluster_domain: "cluster.local".to_owned(),
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_second_start_makes_nothing_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap();
+        assert_eq!(first.made.len(), 7);
+        let second = Pki::ensure(dir.path(), &names("n"), at("2026-12-22T00:00:00Z")).unwrap();
+        assert!(second.made.is_empty(), "{:?}", second.made);
+        assert_eq!(first.apiserver.certificate, second.apiserver.certificate);
+        let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("ca.key"), mode("sa.key"), mode("apiserver.key")), (0o600, 0o600, 0o600));
+    }
+
+    #[test]
+    fn an_old_or_misnamed_leaf_is_renewed_and_the_authority_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap();
+        let later = Pki::ensure(dir.path(), &names("n"), at("2027-08-22T00:00:00Z")).unwrap();
+        assert_eq!(later.made, ["apiserver", "kubelet", "apiserver-kubelet-client", "front-proxy-client"]);
+        assert_eq!(first.ca.certificate, later.ca.certificate);
+        let renamed = Pki::ensure(dir.path(), &names("m"), at("2027-08-22T00:00:00Z")).unwrap();
+        assert_eq!(renamed.made, ["apiserver", "kubelet"]);
+    }
+
+    #[test]
+    fn a_corrupt_or_half_pair_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap();
+        std::fs::write(dir.path().join("ca.crt"), "rubbish").unwrap();
+        let error = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap_err().to_string();
+        assert!(error.contains("ca.crt: not a certificate"), "{error}");
+        std::fs::remove_file(dir.path().join("ca.key")).unwrap();
+        let error = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap_err().to_string();
+        assert!(error.contains("ca.key: missing, though"), "{error}");
+    }
+}
