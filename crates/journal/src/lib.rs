@@ -1,17 +1,20 @@
-//! The record types of the flight recorder and their causes. It knows no file and no clock: the ring file lives in
-//! `store`, times are arguments.
-use jiff::Timestamp;
+//! The flight recorder: what may be on record about a node's pods, and how an ending is explained from the record.
+//! It knows no file and no clock: the ring file lives in `store`, times are arguments.
+//!
+//! Start at [`What`] for the records, at [`explain`] for the reading of them, and at [`CAUSES`] for the list of
+//! explanations, one file each under `causes/`.
 
-/// Place of a record in the node's journal: strictly growing, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct RecordId(pub u64);
+mod cause;
+mod causes;
+mod chain;
+mod outcome;
+mod record;
+mod story;
+mod words;
 
-/// Where records are written. The ring file implements it; tests use a vector.
-pub trait Journal: Send + Sync + 'static {
-    /// Writes one record, durable enough to survive the process, before the act that it explains.
-    fn write(&self, at: Timestamp, record: Record) -> RecordId;
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Record {}
+pub use cause::{Cause, Decider, Rule};
+pub use causes::{CAUSES, Explanation};
+pub use chain::{Chain, Step, explain};
+pub use outcome::{Obstacle, Outcome, Probe, Symptom};
+pub use record::{Journal, Record, RecordId, Stored, Subject, What};
+pub use words::signal_name;

@@ -1,0 +1,37 @@
+//! Ended by the kernel, which found no memory within the container's limit.
+
+use super::{afterwards, container, newest_exit};
+use crate::chain::Finding;
+use crate::record::What;
+use crate::story::Story;
+
+pub(super) fn find<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
+    let is_oom = |what: &What| matches!(what, What::Exited { oom_killed: true, .. });
+    let (decisive, signals) = newest_exit(story, |exit, signals| signals.is_empty() && is_oom(&exit.record.what))?;
+    let verdict = format!(
+        "{} was killed by the kernel, out of memory: it needed more than its limit{}",
+        container(decisive),
+        afterwards(story, decisive)
+    );
+    let mut steps = signals;
+    steps.extend(story.same_run(decisive).filter(|stored| matches!(stored.record.what, What::Started { .. })));
+    steps.extend(story.aftermath(decisive));
+    Some(Finding { decisive, verdict, steps })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::causes::testing::Tape;
+    use crate::{Cause, Rule, What};
+
+    #[test]
+    fn killed_and_waiting() {
+        let mut tape = Tape::new();
+        tape.app(0, What::Started { image: "db".into() });
+        tape.wait(65_000);
+        let what = What::Exited { code: 137, signal: Some(9), oom_killed: true, ran_ms: 65_000, last_lines: vec![] };
+        let exit = tape.app(0, what);
+        tape.app(0, What::BackOff { wait_ms: 10_000, because: Cause::kubelet(Rule::CrashBackOff, vec![exit]) });
+        insta::assert_snapshot!(tape.why(), @"");
+    }
+}

@@ -1,0 +1,33 @@
+//! Waits: no node is fit for it.
+
+use crate::chain::Finding;
+use crate::record::{Stored, What};
+use crate::story::Story;
+
+pub(super) fn find<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
+    let decisive = story.newest_first().find(|stored| matches!(stored.record.what, What::SchedulingRefused { .. }))?;
+    let What::SchedulingRefused { message } = &decisive.record.what else { return None };
+    if story.newest_first().any(|stored| matches!(stored.record.what, What::PodAdmitted) && stored.id > decisive.id) {
+        return None;
+    }
+    let refusals: Vec<&Stored> =
+        story.newest_first().filter(|stored| matches!(stored.record.what, What::SchedulingRefused { .. })).collect();
+    let times = if refusals.len() == 1 { "once".to_string() } else { format!("{} times", refusals.len()) };
+    let verdict = format!("not scheduled, tried {times}: {message}");
+    Some(Finding { decisive, verdict, steps: refusals.into_iter().take(3).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::What;
+    use crate::causes::testing::Tape;
+
+    #[test]
+    fn until_it_is_taken_in() {
+        let mut tape = Tape::new();
+        tape.pod(What::SchedulingRefused { message: "0/1 nodes are available: 1 Insufficient cpu.".into() });
+        insta::assert_snapshot!(tape.why(), @"");
+        tape.wait(1000).pod(What::PodAdmitted);
+        insta::assert_snapshot!(tape.why(), @"");
+    }
+}
