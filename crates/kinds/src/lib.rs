@@ -10,6 +10,8 @@
 //!
 //! Start with [`kind`], then one kind of your choice, for example `apps/deployment.rs`.
 
+mod complete;
+pub mod facts;
 pub mod kind;
 mod table;
 

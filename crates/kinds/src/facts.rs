@@ -1,0 +1,427 @@
+//! The type facts: what is true of a type wherever it is used, read from the generated table in `facts/`.
+//!
+//! The table is written by `cargo xtask facts` from upstream's OpenAPI documents and Go struct tags and holds names,
+//! numbers and types, one definition a line. Its keys: `f` fields, `t` type (`[]T` a list, `{}T` a map, `#name` a
+//! definition), `r` required, `d` default, `e` what an encoder does with an empty value (`z` writes the type's zero,
+//! `n` writes null, `o` leaves it out), `en` enumeration, `l` list type, `k` list map keys, `m` merge key, `s` patch
+//! strategy, `a` atomic map, `n` protobuf field number (several for a field of an embedded message, outermost
+//! first), `w` protobuf wire type when it is not `bytes`, `gvk` group, version and kind, `u` unions.
+//!
+//! A definition is parsed when it is first asked for.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use machinery::schema::{
+    Definitions, Field as SchemaField, List, ListKind, Map as SchemaMap, Node, Patch, Schema, Shape, Struct,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The generated files.
+const FILES: &[&str] = &[
+    include_str!("../facts/admissionregistration.v1.json"),
+    include_str!("../facts/apiextensions.v1.json"),
+    include_str!("../facts/apimachinery.json"),
+    include_str!("../facts/apiregistration.v1.json"),
+    include_str!("../facts/apps.v1.json"),
+    include_str!("../facts/authentication.v1.json"),
+    include_str!("../facts/authorization.v1.json"),
+    include_str!("../facts/autoscaling.v1.json"),
+    include_str!("../facts/autoscaling.v2.json"),
+    include_str!("../facts/batch.v1.json"),
+    include_str!("../facts/certificates.v1.json"),
+    include_str!("../facts/coordination.v1.json"),
+    include_str!("../facts/core.v1.json"),
+    include_str!("../facts/discovery.v1.json"),
+    include_str!("../facts/events.v1.json"),
+    include_str!("../facts/flowcontrol.v1.json"),
+    include_str!("../facts/meta.v1.json"),
+    include_str!("../facts/networking.v1.json"),
+    include_str!("../facts/node.v1.json"),
+    include_str!("../facts/policy.v1.json"),
+    include_str!("../facts/rbac.v1.json"),
+    include_str!("../facts/resource.v1.json"),
+    include_str!("../facts/scheduling.v1.json"),
+    include_str!("../facts/storage.v1.json"),
+    include_str!("../facts/storagemigration.v1.json"),
+];
+
+/// What an encoder does with an empty value of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// It is a pointer: missing stays missing, and what is there is written even if it is zero.
+    Kept,
+    /// The zero of its type is written.
+    Zero,
+    /// `null` is written.
+    Null,
+    /// It is left out.
+    Omitted,
+}
+
+/// The type of a value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Type {
+    String,
+    Bytes,
+    Int32,
+    Int64,
+    Double,
+    Bool,
+    Time,
+    MicroTime,
+    Quantity,
+    IntOrString,
+    /// Any JSON.
+    Any,
+    /// An object without named fields.
+    Object,
+    Definition(&'static str),
+    List(Box<Type>),
+    Map(Box<Type>),
+}
+
+/// What is true of a field.
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub of: Type,
+    pub required: bool,
+    /// As published in OpenAPI, zeros of Go's types included.
+    pub default: Option<Value>,
+    pub empty: Empty,
+    pub values: Vec<&'static str>,
+    pub list: ListKind,
+    /// Whether a list type was published at all.
+    pub list_type: Option<&'static str>,
+    pub merge_key: Option<&'static str>,
+    pub strategy: Option<&'static str>,
+    pub atomic: bool,
+    /// Protobuf field numbers, from the outer message inwards.
+    pub numbers: Vec<u32>,
+    /// Protobuf wire type: `bytes`, `varint`, `fixed64`, `fixed32`.
+    pub wire: &'static str,
+}
+
+/// What is true of a type.
+#[derive(Debug, Clone)]
+pub struct Definition {
+    pub name: &'static str,
+    pub fields: BTreeMap<&'static str, Field>,
+    /// What the type is when it has no fields.
+    pub of: Option<Type>,
+    pub atomic: bool,
+    /// Group, version and kind.
+    pub kinds: Vec<(&'static str, &'static str, &'static str)>,
+    pub unions: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawDefinition<'a> {
+    #[serde(borrow, default)]
+    f: BTreeMap<&'a str, RawField<'a>>,
+    #[serde(borrow)]
+    t: Option<&'a str>,
+    a: Option<u8>,
+    #[serde(borrow, default)]
+    gvk: Vec<(&'a str, &'a str, &'a str)>,
+    u: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RawField<'a> {
+    #[serde(borrow)]
+    t: &'a str,
+    r: Option<u8>,
+    d: Option<Value>,
+    e: Option<&'a str>,
+    #[serde(borrow, default)]
+    en: Vec<&'a str>,
+    l: Option<&'a str>,
+    #[serde(borrow, default)]
+    k: Vec<&'a str>,
+    m: Option<&'a str>,
+    s: Option<&'a str>,
+    a: Option<u8>,
+    n: Option<Numbers>,
+    w: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Numbers {
+    One(u32),
+    Path(Vec<u32>),
+}
+
+struct Entry {
+    name: &'static str,
+    text: &'static str,
+    definition: OnceLock<Option<Definition>>,
+    schema: OnceLock<Schema>,
+}
+
+static TABLE: LazyLock<HashMap<&'static str, Entry>> = LazyLock::new(|| {
+    let lines = FILES.iter().flat_map(|file| file.lines());
+    lines
+        .filter_map(|line| {
+            let (name, text) = line.strip_prefix('"')?.split_once("\":")?;
+            let text = text.strip_suffix(',').unwrap_or(text);
+            Some((name, Entry { name, text, definition: OnceLock::new(), schema: OnceLock::new() }))
+        })
+        .collect()
+});
+
+/// The definitions as `machinery` looks them up.
+pub struct Facts;
+
+/// The one table of facts.
+pub static FACTS: Facts = Facts;
+
+impl Definitions for Facts {
+    fn definition(&self, name: &str) -> Option<Schema> {
+        Some(TABLE.get(name)?.schema())
+    }
+}
+
+/// The facts of a definition, `io.k8s.api.core.v1.Pod`.
+pub fn definition(name: &str) -> Option<&'static Definition> {
+    TABLE.get(name)?.definition()
+}
+
+/// The names of all definitions, sorted.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = TABLE.keys().copied().collect();
+    names.sort_unstable();
+    names
+}
+
+/// The schema of a definition; any JSON for a name nobody defines.
+pub fn schema(name: &str) -> Schema {
+    FACTS.definition(name).unwrap_or_else(Schema::any)
+}
+
+impl Entry {
+    fn definition(&'static self) -> Option<&'static Definition> {
+        let parse = || {
+            let raw: RawDefinition<'static> = serde_json::from_str(self.text).ok()?;
+            Some(Definition {
+                name: self.name,
+                fields: raw.f.into_iter().map(|(name, field)| (name, field.read())).collect(),
+                of: raw.t.map(|text| special(self.name).unwrap_or_else(|| parse_type(text))),
+                atomic: raw.a.is_some(),
+                kinds: raw.gvk,
+                unions: raw.u,
+            })
+        };
+        self.definition.get_or_init(parse).as_ref()
+    }
+
+    fn schema(&'static self) -> Schema {
+        let build = || self.definition().map_or_else(Schema::any, Definition::schema);
+        self.schema.get_or_init(build).clone()
+    }
+}
+
+impl RawField<'static> {
+    fn read(self) -> Field {
+        let list = match self.l {
+            Some("set") => ListKind::Set,
+            Some("map") => ListKind::Map(self.k.iter().map(|key| Arc::from(*key)).collect()),
+            _ => ListKind::Atomic,
+        };
+        Field {
+            of: parse_type(self.t),
+            required: self.r.is_some(),
+            default: self.d,
+            empty: match self.e {
+                Some("z") => Empty::Zero,
+                Some("n") => Empty::Null,
+                Some("o") => Empty::Omitted,
+                _ => Empty::Kept,
+            },
+            values: self.en,
+            list,
+            list_type: self.l,
+            merge_key: self.m,
+            strategy: self.s,
+            atomic: self.a.is_some(),
+            numbers: match self.n {
+                Some(Numbers::One(number)) => vec![number],
+                Some(Numbers::Path(path)) => path,
+                None => Vec::new(),
+            },
+            wire: self.w.unwrap_or("bytes"),
+        }
+    }
+}
+
+/// Types whose OpenAPI says less than their decoder knows.
+fn special(name: &str) -> Option<Type> {
+    let short = name.rsplit('.').next()?;
+    Some(match short {
+        "RawExtension" | "FieldsV1" | "Patch" => Type::Any,
+        "MicroTime" => Type::MicroTime,
+        _ => return None,
+    })
+}
+
+fn parse_type(text: &'static str) -> Type {
+    if let Some(items) = text.strip_prefix("[]") {
+        return Type::List(Box::new(parse_type(items)));
+    }
+    if let Some(values) = text.strip_prefix("{}") {
+        return Type::Map(Box::new(parse_type(values)));
+    }
+    if let Some(name) = text.strip_prefix('#') {
+        return Type::Definition(name);
+    }
+    match text {
+        "string" => Type::String,
+        "bytes" => Type::Bytes,
+        "int32" => Type::Int32,
+        "int64" => Type::Int64,
+        "double" => Type::Double,
+        "bool" => Type::Bool,
+        "time" => Type::Time,
+        "quantity" => Type::Quantity,
+        "intstr" => Type::IntOrString,
+        "object" => Type::Object,
+        _ => Type::Any,
+    }
+}
+
+impl Type {
+    /// What the type is when references to definitions without fields are followed.
+    pub fn resolve(&self) -> &Type {
+        match self {
+            Type::Definition(name) => match definition(name) {
+                Some(Definition { of: Some(of), .. }) => of,
+                _ => self,
+            },
+            other => other,
+        }
+    }
+
+    fn schema(&self, kind: ListKind) -> Schema {
+        let shape = match self {
+            Type::Any => return Schema::any(),
+            Type::Definition(name) => return Schema::reference(*name, &FACTS),
+            Type::String => Shape::String,
+            Type::Bytes => Shape::Bytes,
+            Type::Int32 => Shape::Integer { bits: 32, unsigned: false },
+            Type::Int64 => Shape::Integer { bits: 64, unsigned: false },
+            Type::Double => Shape::Number,
+            Type::Bool => Shape::Boolean,
+            Type::Time => Shape::Time,
+            Type::MicroTime => Shape::MicroTime,
+            Type::Quantity => Shape::Quantity,
+            Type::IntOrString => Shape::IntOrString,
+            Type::Object => Shape::Struct(Struct::default()),
+            Type::List(items) => Shape::List(List { items: items.schema(ListKind::Atomic), kind }),
+            Type::Map(values) => Shape::Map(SchemaMap { values: values.schema(ListKind::Atomic) }),
+        };
+        let format = match self {
+            Type::Bytes => Some("byte"),
+            Type::Int32 => Some("int32"),
+            Type::Int64 => Some("int64"),
+            Type::Double => Some("double"),
+            Type::Time | Type::MicroTime => Some("date-time"),
+            Type::IntOrString => Some("int-or-string"),
+            _ => None,
+        };
+        Schema::from(Node { shape, format: format.map(Arc::from), ..Node::default() })
+    }
+}
+
+impl Definition {
+    /// The type's own name, `PodSpec`.
+    pub fn short_name(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
+    }
+
+    fn schema(&self) -> Schema {
+        if let Some(of) = &self.of {
+            return of.schema(ListKind::Atomic).with(|node| node.atomic = self.atomic);
+        }
+        let fields = self.fields.iter().map(|(name, field)| {
+            (Arc::from(*name), SchemaField { schema: field.schema(), required: field.required })
+        });
+        Schema::from(Node {
+            shape: Shape::Struct(Struct { name: Some(Arc::from(self.short_name())), fields: fields.collect() }),
+            atomic: self.atomic,
+            ..Node::default()
+        })
+    }
+}
+
+impl Field {
+    /// The declared default, without the zeros OpenAPI publishes for every Go value that is always written.
+    pub fn declared_default(&self) -> Option<&Value> {
+        self.default.as_ref().filter(|value| !is_zero(value))
+    }
+
+    fn schema(&self) -> Schema {
+        let strategies: Vec<&str> = self.strategy.unwrap_or_default().split(',').collect();
+        self.of.schema(self.list.clone()).with(|node| {
+            node.default = self.declared_default().cloned();
+            node.atomic |= self.atomic;
+            node.patch = Patch {
+                merge: strategies.contains(&"merge"),
+                retain_keys: strategies.contains(&"retainKeys"),
+                replace: strategies.contains(&"replace"),
+                merge_key: self.merge_key.map(Arc::from),
+            };
+        })
+    }
+}
+
+/// Whether a value is what Go's `omitempty` leaves out.
+pub fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_definition_parses_and_refers_to_one_there_is() {
+        fn check(of: &Type) {
+            match of {
+                Type::Definition(name) => assert!(definition(name).is_some(), "{name}"),
+                Type::List(of) | Type::Map(of) => check(of),
+                _ => {}
+            }
+        }
+        assert!(names().len() > 500);
+        for name in names() {
+            let found = definition(name).expect(name);
+            found.fields.values().for_each(|field| check(&field.of));
+        }
+    }
+
+    #[test]
+    fn every_generated_file_is_read() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/facts");
+        assert_eq!(std::fs::read_dir(directory).expect("facts").count(), FILES.len());
+    }
+
+    #[test]
+    fn a_list_of_ports_knows_its_keys() {
+        let container = definition("io.k8s.api.core.v1.Container").expect("Container");
+        let ports = &container.fields["ports"];
+        assert_eq!(ports.list, ListKind::Map(vec!["containerPort".into(), "protocol".into()]));
+        assert_eq!(ports.merge_key, Some("containerPort"));
+        assert_eq!(ports.numbers, [6]);
+        let pod = schema("io.k8s.api.core.v1.Pod");
+        assert!(pod.at(&["spec", "containers", "ports", "protocol"]).is_some());
+    }
+}

@@ -1,0 +1,164 @@
+//! What Go struct tags say of a field: its protobuf number, and whether it is written when empty.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use regex::Regex;
+
+/// A field as its struct declares it.
+#[derive(Debug, Clone)]
+pub struct Field {
+    pub go_type: String,
+    pub omit_empty: bool,
+    pub omit_zero: bool,
+    /// Field numbers from the outermost message inwards: more than one for a field of an embedded struct.
+    pub numbers: Vec<u32>,
+    /// `bytes`, `varint`, `fixed64`; empty when the struct has no protobuf form.
+    pub wire: String,
+}
+
+/// An embedded struct whose fields are written as if they were the outer one's.
+#[derive(Debug, Clone)]
+struct Embedded {
+    go_type: String,
+    number: Option<u32>,
+}
+
+/// How a line with a tag looks: of a named field, and of an embedded struct.
+struct Tags {
+    named: Regex,
+    embedded: Regex,
+}
+
+#[derive(Debug, Default)]
+struct Struct {
+    fields: BTreeMap<String, Field>,
+    embedded: Vec<Embedded>,
+}
+
+/// The structs and enumerations of one Go package.
+#[derive(Debug, Default)]
+pub struct Package {
+    structs: BTreeMap<String, Struct>,
+    enums: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Package {
+    /// Reads every Go file of a directory but tests and generated code.
+    pub fn read(directory: &Path) -> Result<Package> {
+        let mut package = Package::default();
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .with_context(|| directory.display().to_string())?
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "go"))
+            .collect();
+        names.sort();
+        for path in names {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.ends_with("_test.go") || name.contains("generated") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            package.read_file(&text)?;
+        }
+        Ok(package)
+    }
+
+    fn read_file(&mut self, text: &str) -> Result<()> {
+        let tags = Tags {
+            named: Regex::new(r#"^\s+([A-Z]\w*)\s+(\S+)\s+`(?:.*\s)?json:"([^"]*)"(?:.*protobuf:"([^"]*)")?"#)?,
+            embedded: Regex::new(r#"^\s+([\w.]+)\s+`json:"([^"]*)"(?:.*protobuf:"([^"]*)")?"#)?,
+        };
+        let struct_start = Regex::new(r"^type (\w+) struct \{")?;
+        let enum_type = Regex::new(r"^type (\w+) string")?;
+        let constant = Regex::new(r#"^\s*(?:const )?\w+\s+(\w+)\s*=\s*"([^"]*)""#)?;
+        let mut current: Option<String> = None;
+        let mut enum_marked = false;
+        for line in text.lines() {
+            if let Some(name) = current.clone() {
+                if line.starts_with('}') {
+                    current = None;
+                } else {
+                    self.read_field(&name, line, &tags);
+                }
+            } else if let Some(found) = struct_start.captures(line) {
+                current = Some(found[1].to_owned());
+                self.structs.entry(found[1].to_owned()).or_default();
+            } else if let Some(found) = enum_type.captures(line) {
+                if enum_marked {
+                    self.enums.entry(found[1].to_owned()).or_default();
+                }
+                enum_marked = false;
+            } else if line.trim() == "// +enum" {
+                enum_marked = true;
+            } else if let Some(found) = constant.captures(line) {
+                // Constants may stand before their type's marker is seen; `enum_values` keeps only marked types.
+                self.enums.entry(format!("?{}", &found[1])).or_default().insert(found[2].to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn read_field(&mut self, name: &str, line: &str, tags: &Tags) {
+        let Some(into) = self.structs.get_mut(name) else { return };
+        let (go_type, json, protobuf) = if let Some(found) = tags.named.captures(line) {
+            (found[2].to_owned(), found[3].to_owned(), found.get(4).map(|m| m.as_str().to_owned()))
+        } else if let Some(found) = tags.embedded.captures(line) {
+            (found[1].to_owned(), found[2].to_owned(), found.get(3).map(|m| m.as_str().to_owned()))
+        } else {
+            return;
+        };
+        let mut options = json.split(',');
+        let json_name = options.next().unwrap_or_default().to_owned();
+        let options: Vec<&str> = options.collect();
+        let (wire, number) = protobuf_tag(protobuf.as_deref().unwrap_or_default());
+        if json_name == "-" {
+            return;
+        }
+        if json_name.is_empty() {
+            into.embedded.push(Embedded { go_type, number });
+            return;
+        }
+        let field = Field {
+            go_type,
+            omit_empty: options.contains(&"omitempty"),
+            omit_zero: options.contains(&"omitzero"),
+            numbers: number.into_iter().collect(),
+            wire,
+        };
+        into.fields.insert(json_name, field);
+    }
+
+    /// The fields of a struct under their JSON names, those of embedded structs included.
+    pub fn fields(&self, name: &str) -> Option<BTreeMap<String, Field>> {
+        let found = self.structs.get(name)?;
+        let mut fields = found.fields.clone();
+        for outer in &found.embedded {
+            // `TypeMeta` comes from another package; its two fields are not part of the protobuf message.
+            for (json_name, mut field) in self.fields(&outer.go_type).unwrap_or_default() {
+                if let Some(number) = outer.number {
+                    field.numbers.insert(0, number);
+                }
+                fields.entry(json_name).or_insert(field);
+            }
+        }
+        Some(fields)
+    }
+
+    /// The values of an enumeration, sorted.
+    pub fn enum_values(&self, go_type: &str) -> Option<Vec<String>> {
+        let name = go_type.trim_start_matches('*');
+        self.enums.get(name)?;
+        let values = self.enums.get(&format!("?{name}"))?;
+        Some(values.iter().cloned().collect())
+    }
+}
+
+/// `varint,3,opt,name=x` gives its wire type and number.
+fn protobuf_tag(tag: &str) -> (String, Option<u32>) {
+    let mut parts = tag.split(',');
+    let wire = parts.next().unwrap_or_default().to_owned();
+    (wire, parts.next().and_then(|number| number.parse().ok()))
+}

@@ -1,0 +1,144 @@
+//! Definitions of upstream's OpenAPI v3 documents, boiled down to facts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::{go, object};
+
+/// Every definition of every group version, by name.
+pub fn definitions(kubernetes: &Path) -> Result<BTreeMap<String, Value>> {
+    let directory = kubernetes.join("api/openapi-spec/v3");
+    let mut definitions = BTreeMap::new();
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        let document: Value = serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
+        let Some(schemas) = document["components"]["schemas"].as_object() else { continue };
+        for (name, schema) in schemas {
+            let kinds_before: usize = definitions.get(name).map_or(0, group_version_kinds);
+            // Shared types such as DeleteOptions list the kinds of their own document only; take the longest list.
+            if kinds_before < group_version_kinds(schema) || !definitions.contains_key(name) {
+                definitions.insert(name.clone(), schema.clone());
+            }
+        }
+    }
+    Ok(definitions)
+}
+
+fn group_version_kinds(schema: &Value) -> usize {
+    schema["x-kubernetes-group-version-kind"].as_array().map_or(0, Vec::len)
+}
+
+/// One definition's facts.
+pub fn fact(
+    schema: &Value,
+    tags: Option<&BTreeMap<String, go::Field>>,
+    package: Option<&go::Package>,
+) -> Result<Value> {
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut fields = Map::new();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let tag = tags.and_then(|tags| tags.get(name));
+        if tag.is_none() && tags.is_some() && !matches!(name.as_str(), "apiVersion" | "kind") {
+            bail!("field {name} has no Go tag");
+        }
+        let fact = field_fact(field, tag, required.contains(&name.as_str()), package).with_context(|| name.clone())?;
+        fields.insert(name.clone(), fact);
+    }
+    let kinds: Vec<Value> = schema["x-kubernetes-group-version-kind"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|kind| json!([kind["group"], kind["version"], kind["kind"]]))
+        .collect();
+    let own_type = if fields.is_empty() { Some(json!(type_expression(schema)?)) } else { None };
+    Ok(object([
+        ("a", is_atomic(schema)),
+        ("f", (!fields.is_empty()).then_some(Value::Object(fields))),
+        ("gvk", (!kinds.is_empty()).then_some(Value::Array(kinds))),
+        ("t", own_type),
+        ("u", schema.get("x-kubernetes-unions").cloned()),
+    ]))
+}
+
+fn is_atomic(schema: &Value) -> Option<Value> {
+    (schema["x-kubernetes-map-type"] == "atomic").then(|| json!(1))
+}
+
+fn field_fact(schema: &Value, tag: Option<&go::Field>, required: bool, package: Option<&go::Package>) -> Result<Value> {
+    let numbers = tag.map(|tag| tag.numbers.clone()).filter(|numbers| !numbers.is_empty());
+    let wire = tag.map(|tag| tag.wire.as_str()).filter(|wire| !matches!(*wire, "" | "bytes"));
+    let values = tag.zip(package).and_then(|(tag, package)| package.enum_values(&tag.go_type));
+    Ok(object([
+        ("a", is_atomic(schema)),
+        ("d", schema.get("default").cloned()),
+        ("e", tag.and_then(|tag| when_empty(schema, tag)).map(|how| json!(how))),
+        ("en", values.map(|values| json!(values))),
+        ("k", schema.get("x-kubernetes-list-map-keys").cloned()),
+        ("l", schema.get("x-kubernetes-list-type").cloned()),
+        ("m", schema.get("x-kubernetes-patch-merge-key").cloned()),
+        ("n", numbers.map(|numbers| if numbers.len() == 1 { json!(numbers[0]) } else { json!(numbers) })),
+        ("r", required.then(|| json!(1))),
+        ("s", schema.get("x-kubernetes-patch-strategy").cloned()),
+        ("t", Some(json!(type_expression(schema)?))),
+        ("w", wire.map(|wire| json!(wire))),
+    ]))
+}
+
+/// What Go's encoder does with an empty value: `z` writes the type's zero, `n` writes `null`, `o` leaves it out; none
+/// for pointers, which are left out when missing and written whatever they point to.
+fn when_empty(schema: &Value, tag: &go::Field) -> Option<&'static str> {
+    let is_struct = reference(schema).is_some();
+    let is_nil = matches!(schema["type"].as_str(), Some("array" | "object")) || schema["format"] == "byte";
+    match (tag.go_type.starts_with('*'), is_struct, tag.omit_empty, tag.omit_zero) {
+        (true, _, true, _) => None,
+        (true, _, false, _) => Some("n"),
+        (false, true, _, true) => Some("o"),
+        (false, true, _, false) => Some("z"),
+        (false, false, true, _) | (false, false, _, true) => Some("o"),
+        (false, false, false, false) => Some(if is_nil { "n" } else { "z" }),
+    }
+}
+
+/// The definition a schema refers to, bare or inside of `allOf`.
+fn reference(schema: &Value) -> Option<&str> {
+    let bare = schema.get("$ref").or_else(|| schema.get("allOf")?.get(0)?.get("$ref"))?;
+    bare.as_str()?.rsplit('/').next()
+}
+
+/// A type in one word: `string`, `int32`, `[]T`, `{}T` for maps, `#name` for a definition, `any`.
+fn type_expression(schema: &Value) -> Result<String> {
+    if let Some(name) = reference(schema) {
+        return Ok(format!("#{name}"));
+    }
+    let format = schema["format"].as_str().unwrap_or_default();
+    if format == "int-or-string" {
+        return Ok("intstr".to_owned());
+    }
+    if schema.get("oneOf").is_some() {
+        return Ok("quantity".to_owned());
+    }
+    Ok(match (schema["type"].as_str(), format) {
+        (None, _) => "any".to_owned(),
+        (Some("string"), "byte") => "bytes".to_owned(),
+        (Some("string"), "date-time") => "time".to_owned(),
+        (Some("string"), "") => "string".to_owned(),
+        (Some("integer"), "int32" | "int64") => format.to_owned(),
+        (Some("number"), "double") => "double".to_owned(),
+        (Some("boolean"), _) => "bool".to_owned(),
+        (Some("array"), _) => format!("[]{}", type_expression(&schema["items"])?),
+        (Some("object"), _) => match schema.get("additionalProperties") {
+            Some(values) => format!("{{}}{}", type_expression(values)?),
+            None => "object".to_owned(),
+        },
+        (Some(other), format) => bail!("unknown type {other} of format {format:?}"),
+    })
+}
