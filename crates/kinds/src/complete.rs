@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn a_container_is_written_as_upstream_writes_it() {
-        let mut container = json!({"name": "web", "args": [], "ports": [{"containerPort": 80, "name": ""}], "tty": false});
+        let mut container =
+            json!({"name": "web", "args": [], "ports": [{"containerPort": 80, "name": ""}], "tty": false});
         complete(&mut container, "io.k8s.api.core.v1.Container");
         assert_eq!(
             container,

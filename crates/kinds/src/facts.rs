@@ -43,6 +43,7 @@ const FILES: &[&str] = &[
     include_str!("../facts/rbac.v1.json"),
     include_str!("../facts/resource.v1.json"),
     include_str!("../facts/scheduling.v1.json"),
+    include_str!("../facts/scheduling.v1alpha3.json"),
     include_str!("../facts/storage.v1.json"),
     include_str!("../facts/storagemigration.v1.json"),
 ];
@@ -344,9 +345,10 @@ impl Definition {
         if let Some(of) = &self.of {
             return of.schema(ListKind::Atomic).with(|node| node.atomic = self.atomic);
         }
-        let fields = self.fields.iter().map(|(name, field)| {
-            (Arc::from(*name), SchemaField { schema: field.schema(), required: field.required })
-        });
+        let fields = self
+            .fields
+            .iter()
+            .map(|(name, field)| (Arc::from(*name), SchemaField { schema: field.schema(), required: field.required }));
         Schema::from(Node {
             shape: Shape::Struct(Struct { name: Some(Arc::from(self.short_name())), fields: fields.collect() }),
             atomic: self.atomic,

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::schema::Schema;
 use serde_json::Value;
 
 /// A string that is static in a built-in kind and owned in one made from a CustomResourceDefinition.
@@ -26,6 +28,21 @@ pub struct Names {
 pub enum Scope {
     Namespaced,
     Cluster,
+}
+
+/// What the names of a kind's objects must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameRule {
+    /// A DNS subdomain (RFC 1123), as most names are.
+    Subdomain,
+    /// A DNS label (RFC 1123).
+    Label,
+    /// A DNS label that starts with a letter (RFC 1035).
+    Label1035,
+    /// Whatever fits in one segment of a URL path.
+    PathSegment,
+    /// Checked by the kind's own rules.
+    Any,
 }
 
 /// The verbs a resource answers to, as a set.
@@ -145,8 +162,8 @@ pub struct Conversion {
 pub enum SchemaSource {
     /// A definition of the type facts: `io.k8s.api.core.v1.Pod`.
     Facts(&'static str),
-    /// `openAPIV3Schema` of a CustomResourceDefinition's version.
-    Custom(Arc<Value>),
+    /// The structural schema of a CustomResourceDefinition's version.
+    Custom(Schema),
 }
 
 /// One column of `kubectl get`.
@@ -178,9 +195,6 @@ pub type PrepareCreate = fn(&mut Value);
 /// A rule applied to an update: the new object and the old one.
 pub type PrepareUpdate = fn(&mut Value, &Value);
 
-/// Where validation puts its failures.
-pub type FieldErrors = Vec<String>;
-
 /// A rule that reports every failure of an object (and of its change from the old one).
 pub type Validate = fn(&Value, Option<&Value>, &mut FieldErrors);
 
@@ -192,6 +206,7 @@ pub struct Kind {
     pub group: Str,
     pub version: Str,
     pub scope: Scope,
+    pub name_rule: NameRule,
     pub schema: SchemaSource,
     pub verbs: Verbs,
     pub subresources: Cow<'static, [Subresource]>,
@@ -213,6 +228,8 @@ pub struct Kind {
     pub on_status_update: Option<PrepareUpdate>,
     /// Cross-field rules: the new object, the old one on an update, and where the failures go.
     pub validate: Option<Validate>,
+    /// Whether an update of the status leaves labels, annotations and owners alone.
+    pub status_keeps_metadata: bool,
     /// Whether an update without `resourceVersion` is taken (upstream's `AllowUnconditionalUpdate`).
     pub unconditional_update: bool,
     /// Whether a PUT to a name that does not exist creates it (upstream's `AllowCreateOnUpdate`).
@@ -230,6 +247,7 @@ pub struct Declaration {
     pub group: &'static str,
     pub version: &'static str,
     pub scope: Scope,
+    pub name_rule: NameRule,
     pub schema: &'static str,
     pub verbs: Verbs,
     pub subresources: &'static [Subresource],
@@ -248,6 +266,7 @@ pub struct Declaration {
     pub on_update: Option<PrepareUpdate>,
     pub on_status_update: Option<PrepareUpdate>,
     pub validate: Option<Validate>,
+    pub status_keeps_metadata: bool,
     pub unconditional_update: bool,
     pub create_on_update: bool,
 }
@@ -270,6 +289,7 @@ impl Declaration {
         group: "",
         version: "v1",
         scope: Scope::Namespaced,
+        name_rule: NameRule::Subdomain,
         schema: "",
         verbs: Verbs::ALL,
         subresources: &[],
@@ -285,6 +305,7 @@ impl Declaration {
         on_update: None,
         on_status_update: None,
         validate: None,
+        status_keeps_metadata: false,
         unconditional_update: false,
         create_on_update: false,
     };
@@ -312,6 +333,7 @@ impl Declaration {
             group: Cow::Borrowed(self.group),
             version: Cow::Borrowed(self.version),
             scope: self.scope,
+            name_rule: self.name_rule,
             schema: SchemaSource::Facts(self.schema),
             verbs: self.verbs,
             subresources: Cow::Borrowed(self.subresources),
@@ -330,6 +352,7 @@ impl Declaration {
             on_update: self.on_update,
             on_status_update: self.on_status_update,
             validate: self.validate,
+            status_keeps_metadata: self.status_keeps_metadata,
             unconditional_update: self.unconditional_update,
             create_on_update: self.create_on_update,
         }

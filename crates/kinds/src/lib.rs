@@ -11,8 +11,11 @@
 //! Start with [`kind`], then one kind of your choice, for example `apps/deployment.rs`.
 
 mod complete;
+mod discovered;
 pub mod facts;
 pub mod kind;
+pub mod meta;
+pub mod prepare;
 mod table;
 
 pub mod admissionregistration;

@@ -12,6 +12,7 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Declaration {
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
     subresources: &[Subresource::Status],
     generation: Generation::OfSpec,
+    status_keeps_metadata: true,
     ..Declaration::NEW
 }
 .build();

@@ -13,6 +13,7 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Declaration {
     schema: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
     subresources: &[Subresource::Status],
     generation: Generation::OfSpec,
+    status_keeps_metadata: true,
     storage_prefix: "apiextensions.k8s.io/customresourcedefinitions",
     ..Declaration::NEW
 }

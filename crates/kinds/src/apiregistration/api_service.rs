@@ -1,6 +1,6 @@
 //! `APIService` (apiregistration.k8s.io/v1): a group and version served by another API server.
 
-use crate::kind::{Declaration, Kind, Scope, Str, Subresource};
+use crate::kind::{Declaration, Kind, NameRule, Scope, Str, Subresource};
 
 pub static API_SERVICE: Kind = Declaration {
     kind: "APIService",
@@ -11,6 +11,7 @@ pub static API_SERVICE: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService",
     subresources: &[Subresource::Status],
+    name_rule: NameRule::PathSegment,
     storage_prefix: "apiregistration.k8s.io/apiservices",
     ..Declaration::NEW
 }

@@ -1,6 +1,6 @@
 //! `ClusterTrustBundle` (certificates.k8s.io/v1): trust anchors for everyone in the cluster.
 
-use crate::kind::{Declaration, Kind, Scope, Str};
+use crate::kind::{Declaration, Kind, NameRule, Scope, Str};
 
 pub static CLUSTER_TRUST_BUNDLE: Kind = Declaration {
     kind: "ClusterTrustBundle",
@@ -9,6 +9,7 @@ pub static CLUSTER_TRUST_BUNDLE: Kind = Declaration {
     group: "certificates.k8s.io",
     scope: Scope::Cluster,
     schema: "io.k8s.api.certificates.v1.ClusterTrustBundle",
+    name_rule: NameRule::Any,
     fields: &[Str::Borrowed("spec.signerName")],
     ..Declaration::NEW
 }

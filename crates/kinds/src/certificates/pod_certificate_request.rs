@@ -9,6 +9,7 @@ pub static POD_CERTIFICATE_REQUEST: Kind = Declaration {
     group: "certificates.k8s.io",
     schema: "io.k8s.api.certificates.v1.PodCertificateRequest",
     subresources: &[Subresource::Status],
+    status_keeps_metadata: true,
     fields: &[Str::Borrowed("spec.signerName"), Str::Borrowed("spec.podName"), Str::Borrowed("spec.nodeName")],
     ..Declaration::NEW
 }

@@ -1,6 +1,6 @@
 //! `Pod` (v1): containers that run together on one node.
 
-use crate::kind::{Declaration, Generation, Kind, Str, Subresource};
+use crate::kind::{Declaration, Generation, Kind, NameRule, Str, Subresource};
 
 pub static POD: Kind = Declaration {
     kind: "Pod",
@@ -22,6 +22,7 @@ pub static POD: Kind = Declaration {
         Subresource::Status,
     ],
     generation: Generation::OfSpec,
+    name_rule: NameRule::Subdomain,
     fields: &[
         Str::Borrowed("spec.nodeName"),
         Str::Borrowed("spec.restartPolicy"),

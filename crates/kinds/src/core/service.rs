@@ -1,6 +1,6 @@
 //! `Service` (v1): one address and name before a set of pods.
 
-use crate::kind::{Declaration, Kind, Str, Subresource};
+use crate::kind::{Declaration, Kind, NameRule, Str, Subresource};
 
 pub static SERVICE: Kind = Declaration {
     kind: "Service",
@@ -10,6 +10,7 @@ pub static SERVICE: Kind = Declaration {
     categories: &[Str::Borrowed("all")],
     schema: "io.k8s.api.core.v1.Service",
     subresources: &[Subresource::Proxy, Subresource::Status],
+    name_rule: NameRule::Label,
     fields: &[Str::Borrowed("spec.clusterIP"), Str::Borrowed("spec.type")],
     storage_prefix: "services/specs",
     unconditional_update: true,

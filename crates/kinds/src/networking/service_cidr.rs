@@ -10,6 +10,7 @@ pub static SERVICE_CIDR: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.networking.v1.ServiceCIDR",
     subresources: &[Subresource::Status],
+    status_keeps_metadata: true,
     unconditional_update: true,
     ..Declaration::NEW
 }

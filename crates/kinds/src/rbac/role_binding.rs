@@ -1,6 +1,6 @@
 //! `RoleBinding` (rbac.authorization.k8s.io/v1): grants a Role or ClusterRole in one namespace.
 
-use crate::kind::{Declaration, Kind};
+use crate::kind::{Declaration, Kind, NameRule};
 
 pub static ROLE_BINDING: Kind = Declaration {
     kind: "RoleBinding",
@@ -8,6 +8,7 @@ pub static ROLE_BINDING: Kind = Declaration {
     singular: "rolebinding",
     group: "rbac.authorization.k8s.io",
     schema: "io.k8s.api.rbac.v1.RoleBinding",
+    name_rule: NameRule::PathSegment,
     unconditional_update: true,
     create_on_update: true,
     ..Declaration::NEW

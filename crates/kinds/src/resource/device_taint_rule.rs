@@ -11,6 +11,7 @@ pub static DEVICE_TAINT_RULE: Kind = Declaration {
     schema: "io.k8s.api.resource.v1.DeviceTaintRule",
     subresources: &[Subresource::Status],
     generation: Generation::OfSpec,
+    status_keeps_metadata: true,
     ..Declaration::NEW
 }
 .build();

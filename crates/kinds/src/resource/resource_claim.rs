@@ -9,6 +9,7 @@ pub static RESOURCE_CLAIM: Kind = Declaration {
     group: "resource.k8s.io",
     schema: "io.k8s.api.resource.v1.ResourceClaim",
     subresources: &[Subresource::Status],
+    status_keeps_metadata: true,
     unconditional_update: true,
     ..Declaration::NEW
 }

@@ -10,6 +10,7 @@ pub static CSI_NODE: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.storage.v1.CSINode",
     subresources: &[Subresource::Status],
+    status_keeps_metadata: true,
     ..Declaration::NEW
 }
 .build();

@@ -10,6 +10,7 @@ pub static STORAGE_VERSION_MIGRATION: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.storagemigration.v1.StorageVersionMigration",
     subresources: &[Subresource::Status],
+    status_keeps_metadata: true,
     ..Declaration::NEW
 }
 .build();

@@ -8,7 +8,7 @@ mod go;
 mod modules;
 mod openapi;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,11 +31,10 @@ pub fn generate() -> Result<BTreeMap<String, String>> {
     let definitions = openapi::definitions(&kubernetes)?;
     let mut packages = BTreeMap::new();
     let mut files: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
-    for (name, schema) in &definitions {
-        let Some((package, type_name)) = name.rsplit_once('.') else { continue };
-        if is_unstable(package) {
+    for name in wanted(&definitions) {
+        let (Some(schema), Some((package, type_name))) = (definitions.get(&name), name.rsplit_once('.')) else {
             continue;
-        }
+        };
         if !packages.contains_key(package) {
             packages.insert(package.to_owned(), source_of(package)?);
         }
@@ -84,6 +83,21 @@ pub fn stale(root: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(complaints)
+}
+
+/// The definitions of stable versions, and what those refer to.
+fn wanted(definitions: &BTreeMap<String, Value>) -> BTreeSet<String> {
+    let is_stable = |name: &&String| name.rsplit_once('.').is_some_and(|(package, _)| !is_unstable(package));
+    let mut pending: Vec<String> = definitions.keys().filter(is_stable).cloned().collect();
+    let mut wanted = BTreeSet::new();
+    while let Some(name) = pending.pop() {
+        if let Some(schema) = definitions.get(&name)
+            && wanted.insert(name)
+        {
+            openapi::references(schema, &mut pending);
+        }
+    }
+    wanted
 }
 
 /// One definition a line, so that a change of upstream's shows as a change of lines.

@@ -37,6 +37,22 @@ fn group_version_kinds(schema: &Value) -> usize {
     schema["x-kubernetes-group-version-kind"].as_array().map_or(0, Vec::len)
 }
 
+/// Collects the names of definitions a schema refers to.
+pub fn references(schema: &Value, into: &mut Vec<String>) {
+    match schema {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str().filter(|_| key == "$ref").and_then(|target| target.rsplit('/').next()) {
+                    Some(name) => into.push(name.to_owned()),
+                    None => references(value, into),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, into)),
+        _ => {}
+    }
+}
+
 /// One definition's facts.
 pub fn fact(
     schema: &Value,
