@@ -7,6 +7,8 @@
 //! The crate knows no kind by name, opens nothing, reads no clock (a `jiff::Timestamp` is an argument) and keeps no
 //! state. Start reading with [`schema`]: most of the rest is driven by it.
 
+pub mod decode;
+pub mod duration;
 pub mod field;
 pub mod fields;
 pub mod go;
@@ -14,5 +16,6 @@ pub mod gvk;
 pub mod labels;
 pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod schema;
 pub mod status;

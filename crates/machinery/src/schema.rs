@@ -8,6 +8,7 @@
 mod node;
 mod rule;
 mod validation;
+mod walk;
 
 pub use node::{Definitions, Field, List, ListKind, Map, Node, Patch, Reference, Schema, Shape, Struct};
 pub use rule::Rule;

@@ -1,0 +1,79 @@
+//! Bytes to checked trees: JSON and YAML, with upstream's errors and its strict problems.
+//!
+//! Decoding has two steps. A parser ([`json`], [`yaml`]) keeps every field in its order, repeats included
+//! ([`tree::Tree`]); [`settle`] then walks that tree beside the schema of a built-in kind and gives the value that
+//! upstream's typed decoding would hold: unknown fields dropped and named, repeated fields named (the last wins),
+//! wrong types refused, nulls of optional fields gone, quantities and times in canonical form.
+//!
+//! A custom resource is decoded without a schema (repeats are still found) and pruned by its own afterwards.
+
+mod parse;
+mod scalar;
+mod settle;
+mod tree;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::go;
+use crate::schema::Schema;
+
+/// A value, and what strict decoding complains of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    pub value: Value,
+    /// In the order of the text, each once, at most 100.
+    pub problems: Vec<Problem>,
+}
+
+/// What strict decoding refuses and lenient decoding drops. `Display` is the warning's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    Unknown(String),
+    Duplicate(String),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(path) => write!(f, "unknown field {}", go::quote(path)),
+            Self::Duplicate(path) => write!(f, "duplicate field {}", go::quote(path)),
+        }
+    }
+}
+
+/// Why bytes could not be decoded at all, in the words of Go's decoders.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The text is no JSON (or YAML).
+    #[error("{0}")]
+    Syntax(String),
+    /// A value is not of its field's type.
+    #[error("{0}")]
+    Type(String),
+}
+
+/// Decodes JSON. With a schema the value is what a built-in kind holds; without, any JSON.
+pub fn json(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
+    settle::settle(parse::parse(bytes).map_err(DecodeError::Syntax)?, schema)
+}
+
+/// Decodes one YAML document.
+pub fn yaml(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
+    settle::settle(tree::from_yaml(bytes).map_err(DecodeError::Syntax)?, schema)
+}
+
+/// Checks a tree made otherwise (by a patch) as if it had been decoded.
+pub fn value(value: Value, schema: &Schema) -> Result<Decoded, DecodeError> {
+    settle::settle(tree::Tree::from(value), Some(schema))
+}
+
+/// What upstream answers when strict decoding has complaints; none when there are none.
+pub fn strict_error(problems: &[Problem]) -> Option<String> {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { None } else { Some(format!("strict decoding error: {}", texts.join(", "))) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! A document with every field in its order, repeats included.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// Any JSON. Numbers are kept as written: Go's errors quote them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Tree {
+    Null,
+    Bool(bool),
+    Number(String),
+    Text(String),
+    List(Vec<Tree>),
+    Map(Vec<(String, Tree)>),
+}
+
+impl From<Value> for Tree {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(number) => Self::Number(number.to_string()),
+            Value::String(text) => Self::Text(text),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Value::Object(fields) => Self::Map(fields.into_iter().map(|(key, value)| (key, value.into())).collect()),
+        }
+    }
+}
+
+pub(super) fn from_yaml(bytes: &[u8]) -> Result<Tree, String> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Tree::Null);
+    }
+    // Only the first document counts, as in upstream's YAML serializer.
+    let document = serde_yaml_ng::Deserializer::from_slice(bytes).next();
+    match document {
+        None => Ok(Tree::Null),
+        Some(document) => {
+            Tree::deserialize(document).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
+        }
+    }
+}
+
+struct AnyTree;
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyTree)
+    }
+}
+
+impl<'de> Visitor<'de> for AnyTree {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(deserializer)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Number(value.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Number(value.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Tree, E> {
+        match serde_json::Number::from_f64(value) {
+            Some(number) => Ok(Tree::Number(number.to_string())),
+            None => Err(E::custom("a number that JSON cannot hold")),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(value.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Tree, E> {
+        Ok(Tree::Text(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
+        let mut out = Vec::new();
+        while let Some(item) = items.next_element()? {
+            out.push(item);
+        }
+        Ok(Tree::List(out))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tree, A::Error> {
+        let mut out = Vec::new();
+        while let Some((key, value)) = fields.next_entry::<Tree, Tree>()? {
+            let key = match key {
+                Tree::Text(text) | Tree::Number(text) => text,
+                Tree::Bool(value) => value.to_string(),
+                Tree::Null => "null".to_owned(),
+                Tree::List(_) | Tree::Map(_) => return Err(de::Error::custom("a key that is no scalar")),
+            };
+            out.push((key, value));
+        }
+        Ok(Tree::Map(out))
+    }
+}
