@@ -1,0 +1,10 @@
+//! The toolbox on its own: `ln -s toolbox cat`, or `toolbox cat FILE`.
+
+fn main() {
+    let mut arguments: Vec<String> = std::env::args().collect();
+    if let Some(code) = toolbox::run(&arguments) {
+        std::process::exit(code);
+    }
+    arguments.remove(0);
+    std::process::exit(toolbox::run(&arguments).unwrap_or(127));
+}
