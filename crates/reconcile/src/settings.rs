@@ -1,0 +1,33 @@
+//! What an administrator may set about the controllers; the defaults are upstream's.
+
+use std::time::Duration;
+
+/// Settings shared by all controllers of a process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// PEM bundle published as `kube-root-ca.crt` in each namespace; none: the publisher rests.
+    pub root_ca: Option<String>,
+    /// How long a node may be silent before it is `Unknown`.
+    pub node_grace: Duration,
+    /// How long a node may take to report for the first time.
+    pub node_startup_grace: Duration,
+    /// Finished pods kept before the oldest are removed; 0 keeps all.
+    pub terminated_pods_max: usize,
+    /// How long a pod may stay bound to a node that is gone.
+    pub orphan_quarantine: Duration,
+    /// How often the autoscaler looks at its metrics.
+    pub autoscaler_period: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            root_ca: None,
+            node_grace: Duration::from_secs(50),
+            node_startup_grace: Duration::from_secs(60),
+            terminated_pods_max: 12500,
+            orphan_quarantine: Duration::from_secs(40),
+            autoscaler_period: Duration::from_secs(15),
+        }
+    }
+}
