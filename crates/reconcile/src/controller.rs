@@ -69,4 +69,13 @@ pub fn resolve<K: Kept>(cache: &Cache, namespace: &str, owner: &OwnerReference) 
 }
 
 /// Every controller that works key by key.
-pub static CONTROLLERS: &[&Controller] = &[&crate::replicaset::REPLICASET, &crate::replicaset::REPLICATIONCONTROLLER];
+pub static CONTROLLERS: &[&Controller] = &[
+    &crate::serviceaccount::SERVICEACCOUNT,
+    &crate::rootca::ROOTCA,
+    &crate::deployment::DEPLOYMENT,
+    &crate::replicaset::REPLICASET,
+    &crate::replicaset::REPLICATIONCONTROLLER,
+    &crate::endpoints::slices::ENDPOINTSLICE,
+    &crate::endpoints::plain::ENDPOINTS,
+    &crate::endpoints::mirror::ENDPOINTSLICE_MIRRORING,
+];

@@ -11,7 +11,9 @@
 
 pub mod cache;
 pub mod controller;
+pub mod gc;
 pub mod meta;
+pub mod namespace;
 pub mod plan;
 pub mod podstate;
 pub mod resource;
@@ -19,7 +21,13 @@ pub mod selector;
 pub mod settings;
 
 mod claim;
+mod deployment;
+mod endpoints;
+mod fence;
+mod hash;
 mod replicaset;
+mod rootca;
+mod serviceaccount;
 mod template;
 
 pub use cache::{Cache, Change, Key, Of, Source};

@@ -1,5 +1,6 @@
 //! What a controller decided: data, to be executed by `runner` or printed by a test.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub enum Verb {
         grace_seconds: Option<i64>,
         propagation: Option<Propagation>,
     },
+    /// Every object of the key's namespace.
+    DeleteCollection,
     /// The eviction subresource of a pod.
     Evict {
         grace_seconds: Option<i64>,
@@ -112,8 +115,8 @@ impl Propagation {
 #[derive(Clone, Debug)]
 pub struct Note {
     pub about: ObjectReference,
-    pub done: (&'static str, &'static str),
-    pub failed: (&'static str, &'static str),
+    pub done: (&'static str, Cow<'static, str>),
+    pub failed: (&'static str, Cow<'static, str>),
 }
 
 /// An event to tell at once.
@@ -284,6 +287,7 @@ fn write_action(out: &mut String, action: &Action) {
             let how = propagation.map_or(String::new(), |p| format!(" {}", p.as_str()));
             writeln!(out, "delete {what}{grace}{how}")
         }
+        Verb::DeleteCollection => writeln!(out, "delete all {} of {}", action.resource, action.key.namespace),
         Verb::Evict { .. } => writeln!(out, "evict {what}"),
     };
 }

@@ -31,8 +31,8 @@ pub fn create_pod<O: Kept>(owner: &O, pod: &Pod) -> Action {
     let key = Key::new(meta::namespace(owner.metadata()), meta::name(&pod.metadata));
     Action { resource: Of::Pod.resource().clone(), key, verb, note: None }.noted(Note {
         about: plan::reference(owner),
-        done: ("SuccessfulCreate", "Created pod: {name}"),
-        failed: ("FailedCreate", "Error creating: {error}"),
+        done: ("SuccessfulCreate", "Created pod: {name}".into()),
+        failed: ("FailedCreate", "Error creating: {error}".into()),
     })
 }
 
@@ -40,7 +40,7 @@ pub fn create_pod<O: Kept>(owner: &O, pod: &Pod) -> Action {
 pub fn delete_pod<O: Kept>(owner: &O, pod: &Pod) -> Action {
     Action::delete(pod).noted(Note {
         about: plan::reference(owner),
-        done: ("SuccessfulDelete", "Deleted pod: {name}"),
-        failed: ("FailedDelete", "Error deleting: {error}"),
+        done: ("SuccessfulDelete", "Deleted pod: {name}".into()),
+        failed: ("FailedDelete", "Error deleting: {error}".into()),
     })
 }

@@ -1,11 +1,26 @@
 //! Runs the decisions of `reconcile` and `schedule` against an API server.
 //!
 //! One reflector per kind fills the shared cache, changes become keys in each controller's queue, plans become
-//! requests, and what came of them is told as events. It knows no rule of any controller.
+//! requests, and what came of them is told as events. It knows no rule of any controller. Everything is driven by
+//! changes: with no change in the cluster, no task here wakes up.
+//!
+//! Start with `controllers.rs`, then `execute.rs`.
+
+mod api;
+mod collector;
+mod controllers;
+mod election;
+mod events;
+mod execute;
+mod namespaces;
+mod queue;
+mod reflector;
+mod scheduler;
 
 use std::sync::Arc;
 
 pub use reconcile::Settings;
+use tokio_util::sync::CancellationToken;
 
 /// How a component runs.
 #[derive(Clone, Debug, Default)]
@@ -19,28 +34,42 @@ pub struct Options {
 /// Why a component stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("lost the lease {0}")]
-    LostLease(String),
-    #[error(transparent)]
-    Api(#[from] kube::Error),
+    #[error("leader election lost: the lease kube-system/{0} could not be renewed in time")]
+    LostLease(&'static str),
 }
 
 /// Runs every controller until `stop`.
-pub async fn run_controllers(
-    _client: kube::Client,
-    _options: Options,
-    stop: tokio_util::sync::CancellationToken,
-) -> Result<(), Error> {
-    stop.cancelled().await;
-    Ok(())
+pub async fn run_controllers(client: kube::Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
+    let work = controllers::run(client.clone(), options.clone(), stop.child_token());
+    elected(client, "kube-controller-manager", &options, &stop, work).await
 }
 
 /// Runs the scheduler until `stop`.
-pub async fn run_scheduler(
-    _client: kube::Client,
-    _options: Options,
-    stop: tokio_util::sync::CancellationToken,
+pub async fn run_scheduler(client: kube::Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
+    let work = scheduler::run(client.clone(), stop.child_token());
+    elected(client, "kube-scheduler", &options, &stop, work).await
+}
+
+/// Runs `work` while this process holds the lease, if it takes part in an election at all.
+async fn elected(
+    client: kube::Client,
+    lease: &'static str,
+    options: &Options,
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), Error> {
-    stop.cancelled().await;
-    Ok(())
+    let Some(identity) = options.leader_identity.clone() else { return work.await };
+    let candidate = election::Candidate { api: api::Api::new(client), name: lease, identity };
+    if !candidate.acquire(stop).await {
+        return Ok(());
+    }
+    tokio::select! {
+        done = work => {
+            if let Err(refusal) = candidate.release().await {
+                tracing::warn!(lease, %refusal, "lease not released");
+            }
+            done
+        }
+        () = candidate.keep() => Err(Error::LostLease(lease)),
+    }
 }

@@ -1,0 +1,317 @@
+//! Requests as bytes: the few HTTP exchanges the runner needs, over a `kube::Client`.
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use reconcile::{Action, IfExists, Resource, Verb};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A client of the API server that neither encodes nor decodes objects.
+#[derive(Clone)]
+pub struct Api {
+    client: kube::Client,
+}
+
+/// Why a request gave no answer.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The HTTP status; 0 when no answer came at all.
+    pub code: u16,
+    /// The Status's machine-readable reason.
+    pub reason: String,
+    pub message: String,
+    /// The reasons of the Status's causes.
+    pub causes: Vec<String>,
+}
+
+impl Refusal {
+    pub fn is(&self, reason: &str) -> bool {
+        self.reason == reason
+    }
+
+    /// The namespace is being deleted: nothing may be made in it any more.
+    pub fn namespace_terminating(&self) -> bool {
+        self.causes.iter().any(|c| c == "NamespaceTerminating")
+    }
+
+    fn transport(error: impl std::fmt::Display) -> Refusal {
+        Refusal { code: 0, reason: String::new(), message: error.to_string(), causes: Vec::new() }
+    }
+
+    fn answered(code: StatusCode, body: &[u8]) -> Refusal {
+        let text = || String::from_utf8_lossy(body).into_owned();
+        let status: Value = serde_json::from_slice(body).unwrap_or_else(|_| json!({"message": text()}));
+        let causes = status["details"]["causes"].as_array().into_iter().flatten();
+        Refusal {
+            code: code.as_u16(),
+            reason: status["reason"].as_str().unwrap_or_default().to_string(),
+            message: status["message"].as_str().map_or_else(text, str::to_string),
+            causes: causes.filter_map(|c| c["reason"].as_str().map(str::to_string)).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a watch line or a list page is asked to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    Whole,
+    /// `PartialObjectMetadata`.
+    Metadata,
+}
+
+impl Detail {
+    fn accept(self, list: bool) -> &'static str {
+        match (self, list) {
+            (Detail::Whole, _) => "application/json",
+            (Detail::Metadata, true) => {
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+            }
+            (Detail::Metadata, false) => {
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+            }
+        }
+    }
+}
+
+/// The lines of a watch.
+pub struct Lines {
+    body: Body,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    /// The next line; none when the server has closed the watch.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
+                let mut line = self.buffer.split_to(searched + at + 1);
+                line.truncate(searched + at);
+                return Ok(Some(line.freeze()));
+            }
+            searched = self.buffer.len();
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Refusal::transport(error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Api {
+    pub fn new(client: kube::Client) -> Api {
+        Api { client }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Result<http::Response<Body>, Refusal> {
+        let response = self.client.send(request).await.map_err(Refusal::transport)?;
+        let code = response.status();
+        if code.is_success() {
+            return Ok(response);
+        }
+        let body = response.into_body().collect().await.map_err(Refusal::transport)?.to_bytes();
+        Err(Refusal::answered(code, &body))
+    }
+
+    /// One request and its whole answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        accept: &str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, Refusal> {
+        let bytes = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, content_type)
+            .header(http::header::ACCEPT, accept)
+            .body(Body::from(bytes))
+            .map_err(Refusal::transport)?;
+        let response = self.send(request).await?;
+        Ok(response.into_body().collect().await.map_err(Refusal::transport)?.to_bytes())
+    }
+
+    pub async fn get(&self, path: &str, detail: Detail) -> Result<Bytes, Refusal> {
+        self.call(Method::GET, path, "application/json", detail.accept(false), None).await
+    }
+
+    pub async fn list(&self, path: &str, detail: Detail) -> Result<Bytes, Refusal> {
+        self.call(Method::GET, path, "application/json", detail.accept(true), None).await
+    }
+
+    /// Opens a watch.
+    pub async fn watch(&self, path: &str, detail: Detail) -> Result<Lines, Refusal> {
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(path)
+            .header(http::header::ACCEPT, detail.accept(false))
+            .header(http::header::ACCEPT_ENCODING, "identity")
+            .body(Body::from(Vec::new()))
+            .map_err(Refusal::transport)?;
+        let response = self.send(request).await?;
+        Ok(Lines { body: response.into_body(), buffer: BytesMut::new() })
+    }
+
+    /// Carries one action out; the answer is the object, or a Status after a delete.
+    pub async fn execute(&self, action: &Action) -> Result<Bytes, Refusal> {
+        const JSON: &str = "application/json";
+        let (namespace, name) = (&action.key.namespace, &action.key.name);
+        let collection = action.resource.collection_path(namespace);
+        let object = format!("{collection}/{name}");
+        match &action.verb {
+            Verb::Create { object, .. } => self.call(Method::POST, &collection, JSON, JSON, Some(object)).await,
+            Verb::Update { object: new, subresource } => {
+                let path = format!("{object}{}", subresource.path());
+                self.call(Method::PUT, &path, JSON, JSON, Some(new)).await
+            }
+            Verb::Patch { patch, subresource } => {
+                let path = format!("{object}{}", subresource.path());
+                self.call(Method::PATCH, &path, "application/merge-patch+json", JSON, Some(patch)).await
+            }
+            Verb::Delete { .. } => {
+                self.call(Method::DELETE, &object, JSON, JSON, Some(&delete_options(&action.verb))).await
+            }
+            Verb::DeleteCollection => {
+                let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+                self.call(Method::DELETE, &collection, JSON, JSON, Some(&options)).await
+            }
+            Verb::Evict { grace_seconds } => {
+                let mut eviction = json!({
+                    "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace},
+                });
+                if let Some(seconds) = grace_seconds {
+                    eviction["deleteOptions"] = json!({"gracePeriodSeconds": seconds});
+                }
+                self.call(Method::POST, &format!("{object}/eviction"), JSON, JSON, Some(&eviction)).await
+            }
+        }
+    }
+}
+
+fn delete_options(verb: &Verb) -> Value {
+    let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
+    if let Verb::Delete { uid, revision, grace_seconds, propagation } = verb {
+        if let Some(uid) = uid {
+            options["preconditions"]["uid"] = json!(uid);
+        }
+        if let Some(revision) = revision {
+            options["preconditions"]["resourceVersion"] = json!(revision);
+        }
+        if let Some(seconds) = grace_seconds {
+            options["gracePeriodSeconds"] = json!(seconds);
+        }
+        if let Some(how) = propagation {
+            options["propagationPolicy"] = json!(how.as_str());
+        }
+    }
+    options
+}
+
+/// Whether a refusal means that there is nothing left to do.
+pub fn harmless(action: &Action, refusal: &Refusal) -> bool {
+    match &action.verb {
+        Verb::Create { if_exists, .. } => {
+            refusal.namespace_terminating() || (*if_exists == IfExists::Accept && refusal.is("AlreadyExists"))
+        }
+        Verb::Delete { .. } | Verb::Evict { .. } | Verb::DeleteCollection => refusal.is("NotFound"),
+        Verb::Patch { .. } => refusal.is("NotFound"),
+        Verb::Update { .. } => false,
+    }
+}
+
+/// A resource of API discovery.
+#[derive(Clone, Debug)]
+pub struct Discovered {
+    pub resource: Resource,
+    pub verbs: Vec<String>,
+}
+
+impl Discovered {
+    pub fn can(&self, verb: &str) -> bool {
+        self.verbs.iter().any(|v| v == verb)
+    }
+}
+
+#[derive(Deserialize)]
+struct ResourceList {
+    #[serde(default)]
+    resources: Vec<ResourceEntry>,
+}
+
+#[derive(Deserialize)]
+struct ResourceEntry {
+    name: String,
+    kind: String,
+    namespaced: bool,
+    #[serde(default)]
+    verbs: Vec<String>,
+}
+
+impl Api {
+    /// The preferred version of every resource, subresources aside; and the groups that could not be asked.
+    pub async fn discover(&self) -> Result<(Vec<Discovered>, Vec<String>), Refusal> {
+        let body = self.get("/apis", Detail::Whole).await?;
+        let groups: Value = serde_json::from_slice(&body).map_err(Refusal::transport)?;
+        let mut versions: Vec<(String, Vec<String>)> = vec![(String::new(), vec!["v1".to_string()])];
+        for group in groups["groups"].as_array().into_iter().flatten() {
+            let preferred = group["preferredVersion"]["version"].as_str().unwrap_or_default().to_string();
+            let all = group["versions"].as_array().into_iter().flatten();
+            let mut names: Vec<String> =
+                all.filter_map(|v| v["version"].as_str()).filter(|v| *v != preferred).map(str::to_string).collect();
+            names.insert(0, preferred);
+            versions.push((group["name"].as_str().unwrap_or_default().to_string(), names));
+        }
+        let mut found: Vec<Discovered> = Vec::new();
+        let mut failed = Vec::new();
+        for (group, names) in versions {
+            let mut known: Vec<String> = Vec::new();
+            for version in names {
+                match self.resources_of(&group, &version).await {
+                    Ok(list) => {
+                        let fresh = list.into_iter().filter(|d| !known.contains(&d.resource.plural.to_string()));
+                        let fresh: Vec<_> = fresh.collect();
+                        known.extend(fresh.iter().map(|d| d.resource.plural.to_string()));
+                        found.extend(fresh);
+                    }
+                    Err(_) => failed.push(format!("{group}/{version}")),
+                }
+            }
+        }
+        Ok((found, failed))
+    }
+
+    async fn resources_of(&self, group: &str, version: &str) -> Result<Vec<Discovered>, Refusal> {
+        let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let body = self.get(&path, Detail::Whole).await?;
+        let list: ResourceList = serde_json::from_slice(&body).map_err(Refusal::transport)?;
+        let entries = list.resources.into_iter().filter(|r| !r.name.contains('/'));
+        Ok(entries
+            .map(|r| Discovered {
+                resource: Resource {
+                    group: group.to_string().into(),
+                    version: version.to_string().into(),
+                    plural: r.name.into(),
+                    kind: r.kind.into(),
+                    namespaced: r.namespaced,
+                },
+                verbs: r.verbs,
+            })
+            .collect())
+    }
+}
