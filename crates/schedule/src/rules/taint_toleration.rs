@@ -1,0 +1,51 @@
+//! `TaintToleration`: a node's taints keep away who does not tolerate them.
+
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+
+use super::{Happening, Rule, Unfit, normalise};
+use crate::node_view::NodeView;
+use crate::pod_view::PodView;
+
+pub(super) const RULE: Rule = Rule {
+    filter: |cycle, node| match repels(cycle.pod, node) {
+        true => Err(Unfit::for_good("node(s) had untolerated taint(s)")),
+        false => Ok(()),
+    },
+    score: |cycle, nodes| {
+        let scores = nodes.iter().map(|node| soft_taints(cycle.pod, node)).collect();
+        Some(normalise(scores, true))
+    },
+    hint: |pod, happening| match happening {
+        Happening::NodeAdded(node) => !repels(pod, node),
+        Happening::NodeChanged { before, now } => repels(pod, before) && !repels(pod, now),
+        _ => false,
+    },
+    ..Rule::new("TaintToleration", 3)
+};
+
+/// kubernetes/kubernetes staging component-helpers/scheduling/corev1/helpers.go: an empty effect means every effect, an
+/// empty key with `Exists` every taint.
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let open_or =
+        |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == is);
+    if !open_or(&toleration.effect, &taint.effect) || !open_or(&toleration.key, &taint.key) {
+        return false;
+    }
+    match toleration.operator.as_deref().unwrap_or("Equal") {
+        "" | "Equal" => toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""),
+        "Exists" => true,
+        _ => false,
+    }
+}
+
+/// A taint with `NoSchedule` or `NoExecute` that the pod does not tolerate.
+pub(crate) fn repels(pod: &PodView, node: &NodeView) -> bool {
+    let hard = node.taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
+    hard.into_iter().any(|taint| !pod.tolerations().iter().any(|toleration| tolerates(toleration, taint)))
+}
+
+fn soft_taints(pod: &PodView, node: &NodeView) -> i64 {
+    let soft = node.taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
+    let intolerable = soft.filter(|taint| !pod.tolerations().iter().any(|toleration| tolerates(toleration, taint)));
+    intolerable.count() as i64
+}
