@@ -233,12 +233,8 @@ pub fn label_selector(object: &Value, pointer: &str) -> Value {
 
 /// A label selector as text, empty when it selects everything.
 pub fn selector_text(object: &Value, pointer: &str) -> String {
-    match object.pointer(pointer) {
-        None | Some(Value::Null) => String::new(),
-        Some(selector) => {
-            Selector::from_label_selector(selector).map_or_else(|_| "<error>".to_owned(), |found| found.to_string())
-        }
-    }
+    let selector = Selector::from_label_selector(object.pointer(pointer));
+    selector.map_or_else(|_| "<error>".to_owned(), |found| found.to_string())
 }
 
 /// The status of a condition, by its type.
@@ -259,12 +255,8 @@ pub fn with_more(texts: &[String], max: usize) -> String {
 /// `RWO,ROX` of a list of access modes, in upstream's order, each once.
 pub fn access_modes(object: &Value, pointer: &str) -> Value {
     let modes = list(object, pointer);
-    let short = [
-        ("ReadWriteOnce", "RWO"),
-        ("ReadOnlyMany", "ROX"),
-        ("ReadWriteMany", "RWX"),
-        ("ReadWriteOncePod", "RWOP"),
-    ];
+    let short =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let found: Vec<&str> =
         short.iter().filter(|(mode, _)| modes.iter().any(|has| has == mode)).map(|(_, short)| *short).collect();
     json!(found.join(","))

@@ -48,7 +48,8 @@ fn target(spec: &Value, status: &Value) -> String {
             format!("{name}: {}/{}", shown(&current("averageValue")), shown(average))
         }
         ("resource" | "containerResource", true) => {
-            let percent = |value: &Value, none: &str| value.as_i64().map_or(none.to_owned(), |value| format!("{value}%"));
+            let percent =
+                |value: &Value, none: &str| value.as_i64().map_or(none.to_owned(), |value| format!("{value}%"));
             let now = percent(&current("averageUtilization"), "<unknown>");
             format!("{name}: {now}/{}", percent(&wanted["averageUtilization"], "<auto>"))
         }

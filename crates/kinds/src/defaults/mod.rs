@@ -42,7 +42,7 @@ pub fn is_missing(fields: &Fields, name: &str) -> bool {
 }
 
 /// A field's text; empty when it is missing.
-pub fn text<'a>(fields: &'a Fields, name: &str) -> &'a str {
+pub fn text_of<'a>(fields: &'a Fields, name: &str) -> &'a str {
     fields.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 

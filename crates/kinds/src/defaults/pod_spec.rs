@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Fields, Rule, is_missing, set_missing, set_unset, text};
+use super::{Fields, Rule, is_missing, set_missing, set_unset, text_of};
 
 /// The mode of files in volumes made of API objects, 0644.
 const VOLUME_MODE: i64 = 420;
@@ -33,8 +33,8 @@ pub(super) fn rule(package: &str, name: &str) -> Option<Rule> {
 }
 
 fn pod_spec(spec: &mut Fields) {
-    let account = match text(spec, "serviceAccountName") {
-        "" => text(spec, "serviceAccount").to_owned(),
+    let account = match text_of(spec, "serviceAccountName") {
+        "" => text_of(spec, "serviceAccount").to_owned(),
         name => name.to_owned(),
     };
     if !account.is_empty() {
@@ -50,7 +50,7 @@ fn pod_spec(spec: &mut Fields) {
 }
 
 fn container(container: &mut Fields) {
-    let policy = if image_is_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
+    let policy = if image_is_latest(text_of(container, "image")) { "Always" } else { "IfNotPresent" };
     set_unset(container, "imagePullPolicy", policy);
     set_unset(container, "terminationMessagePath", "/dev/termination-log");
     set_unset(container, "terminationMessagePolicy", "File");
@@ -95,7 +95,7 @@ fn volume(volume: &mut Fields) {
         volume.insert("emptyDir".to_owned(), Value::Object(Map::new()));
     }
     if let Some(image) = super::existing(volume, "image") {
-        let policy = if image_is_latest(text(image, "reference")) { "Always" } else { "IfNotPresent" };
+        let policy = if image_is_latest(text_of(image, "reference")) { "Always" } else { "IfNotPresent" };
         set_unset(image, "pullPolicy", policy);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Fields, Rule, existing, fill_map, is_missing, set_missing, set_unset, text};
+use super::{Fields, Rule, existing, fill_map, is_missing, set_missing, set_unset, text_of};
 
 pub(super) fn rule(package: &str, name: &str) -> Option<Rule> {
     Some(match (package, name) {
@@ -84,7 +84,7 @@ fn phase(fields: &mut Fields, phase: &str) {
 }
 
 fn limit_range_item(item: &mut Fields) {
-    if text(item, "type") != "Container" {
+    if text_of(item, "type") != "Container" {
         return;
     }
     let map = |item: &Fields, name: &str| item.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
@@ -98,7 +98,7 @@ fn limit_range_item(item: &mut Fields) {
 
 /// Keeps `podIP` and `podIPs` in step; the single one wins.
 fn pod_status(status: &mut Fields) {
-    let single = text(status, "podIP").to_owned();
+    let single = text_of(status, "podIP").to_owned();
     let first = status.get("podIPs").and_then(|ips| ips.get(0)?.get("ip")?.as_str()).unwrap_or_default().to_owned();
     match (single.is_empty(), first.is_empty()) {
         (true, false) => {
@@ -125,14 +125,14 @@ fn endpoint_port(port: &mut Fields) {
 }
 
 fn subject(subject: &mut Fields) {
-    if matches!(text(subject, "kind"), "User" | "Group") {
+    if matches!(text_of(subject, "kind"), "User" | "Group") {
         set_unset(subject, "apiGroup", "rbac.authorization.k8s.io");
     }
 }
 
 fn device_request(request: &mut Fields) {
     set_unset(request, "allocationMode", "ExactCount");
-    if text(request, "allocationMode") == "ExactCount" {
+    if text_of(request, "allocationMode") == "ExactCount" {
         set_unset(request, "count", 1);
     }
 }
