@@ -2,11 +2,18 @@
 //!
 //! A [`Schema`] is a shared, immutable node. Built-in kinds make theirs from type facts, where named definitions
 //! refer to each other through [`Shape::Ref`] (looked up when first walked, so recursion is no trouble); a
-//! CustomResourceDefinition's is read from its `openAPIV3Schema`. Everything that must know a
-//! type's shape walks these nodes: defaulting, pruning, type checks, validation, strategic merge and apply.
+//! CustomResourceDefinition's is read from its `openAPIV3Schema` by [`crd::parse`]. Everything that must know a
+//! type's shape walks these nodes: defaulting and pruning here, validation of custom resources here too, decoding,
+//! strategic merge and apply elsewhere.
 
+mod checks;
+pub mod crd;
+mod format;
 mod node;
+pub mod re2;
 mod rule;
+mod structural;
+mod validate;
 mod validation;
 mod walk;
 
