@@ -2,17 +2,26 @@
 //! netlink, with no other program. What should be there is decided in `netplan`; this crate makes it so. It knows no
 //! container and no pod worker: the kubelet reaches it through `pods::ports::Network`.
 //!
-//! Start with [`BridgeNetwork`] (the pod network).
+//! Start with [`BridgeNetwork`] (the pod network), [`ServiceProxy`] and [`Dns`]. Pods reach the DNS by its Service,
+//! whose endpoint is the gateway's address and [`DNS_PORT`]; the header of `dns` says why.
 
 mod addresses;
 mod bridge;
+mod conntrack;
+mod dns;
+mod forward;
 mod namespace;
 mod netlink;
 mod nft;
 mod pod_rules;
 mod route;
+mod service_proxy;
+mod service_rules;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use bridge::{BridgeConfig, BridgeNetwork};
-pub use netplan::Cidr;
+pub use dns::{DNS_PORT, Dns, DnsConfig};
+pub use netplan::{Cidr, NodeView};
+pub use service_proxy::{ProxyConfig, ProxyError, ServiceProxy};

@@ -85,10 +85,6 @@ impl Messages {
         self.starts.len()
     }
 
-    pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
-    }
-
     fn number(&mut self, first: u32) {
         for (index, start) in self.starts.iter().enumerate() {
             let sequence = first.wrapping_add(index as u32);
@@ -167,7 +163,6 @@ pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
 /// An answer that is not an acknowledgement.
 #[derive(Debug)]
 pub struct Answer {
-    pub kind: u16,
     pub payload: Vec<u8>,
 }
 
@@ -254,7 +249,7 @@ impl Socket {
                 match frame.outcome(0) {
                     Some(Ok(())) => return Ok(answers),
                     Some(Err(refused)) => return Err(refused),
-                    None => answers.push(Answer { kind: frame.kind, payload: frame.payload.to_vec() }),
+                    None => answers.push(Answer { payload: frame.payload.to_vec() }),
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! carries out all of a batch or nothing. Rules are written as the kernel's own expressions over registers; each
 //! method of [`Rule`] is one expression.
 
-use crate::netlink::{ACK, APPEND, Body, CREATE, Messages, Refused, Socket};
+use crate::netlink::{APPEND, Body, CREATE, Messages, Refused, Socket};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -73,7 +73,6 @@ pub enum Hook {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     Drop,
-    Accept,
     Return,
     Jump(String),
     Goto(String),
@@ -110,10 +109,6 @@ impl Batch {
             body.raw(&header(libc::NFPROTO_IPV4 as u8, 0));
             build(body);
         });
-    }
-
-    pub fn bytes_len(&self) -> usize {
-        self.messages.bytes_len()
     }
 
     /// Nothing has been asked for yet.
@@ -279,7 +274,6 @@ fn element(body: &mut Body<'_>, key: &[u8], value: &Value) -> usize {
 fn write_verdict(body: &mut Body<'_>, verdict: &Verdict) {
     let (code, chain): (i32, Option<&str>) = match verdict {
         Verdict::Drop => (0, None),
-        Verdict::Accept => (1, None),
         Verdict::Jump(chain) => (-3, Some(chain)),
         Verdict::Goto(chain) => (-4, Some(chain)),
         Verdict::Return => (-5, None),
@@ -528,8 +522,9 @@ impl Rule<'_, '_> {
 }
 
 /// Whether a table of the `ip` family is there.
+#[cfg(test)]
 pub fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, Refused> {
-    let found = socket.ask(SUBSYSTEM << 8 | 1, ACK, |body| {
+    let found = socket.ask(SUBSYSTEM << 8 | 1, 0, |body| {
         body.raw(&header(libc::NFPROTO_IPV4 as u8, 0));
         body.text(1, table);
     });
