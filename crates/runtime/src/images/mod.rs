@@ -1,0 +1,11 @@
+//! Images: their names (`reference`), the store on disk (`store`), layers into directories (`unpack`), and where images
+//! come from (`import` from files and closures, `pull` from registries).
+
+pub mod import;
+pub mod pull;
+pub mod reference;
+pub mod store;
+pub mod unpack;
+pub mod user;
+
+pub use store::{Images, Stored};

@@ -1,0 +1,210 @@
+//! A pod's sandbox: namespaces pinned by bind mounts, a shared `/dev/shm`, and a parent cgroup. No process, except where
+//! containers share a process namespace: then one of ours holds it.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sched::CloneFlags;
+use pods::ports::{Resources, RuntimeError, Sandbox, SandboxSpec};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+
+use crate::layout::{boot_id, write_atomically};
+use crate::local::Local;
+
+/// What stands in `sandbox.json`.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct SandboxRecord {
+    pub spec: SandboxSpec,
+    pub created: jiff::Timestamp,
+    pub boot: String,
+    /// Path of the pod's cgroup below each hierarchy.
+    pub cgroup: String,
+}
+
+/// The namespaces that a sandbox can pin, by their names under `/proc/<pid>/ns`.
+const PINNED: [&str; 4] = ["net", "ipc", "uts", "pid"];
+
+impl SandboxRecord {
+    pub fn sandbox(&self, directory: &Path) -> Sandbox {
+        Sandbox {
+            pod_uid: self.spec.pod_uid.clone(),
+            namespace: self.spec.namespace.clone(),
+            name: self.spec.name.clone(),
+            network_namespace: (!self.spec.host_network).then(|| directory.join("ns/net")),
+            created: self.created,
+        }
+    }
+}
+
+pub fn read(directory: &Path) -> Option<SandboxRecord> {
+    serde_json::from_slice(&std::fs::read(directory.join("sandbox.json")).ok()?).ok()
+}
+
+/// The pod's cgroup, as upstream's cgroupfs driver nests them.
+/// kubernetes/kubernetes pkg/kubelet/cm/pod_container_manager_linux.go: guaranteed pods stand directly below the root.
+fn cgroup_path(root: &str, spec: &SandboxSpec) -> String {
+    let class = match spec.qos_class.as_str() {
+        "Burstable" => "/burstable",
+        "BestEffort" => "/besteffort",
+        _ => "",
+    };
+    format!("{root}{class}/pod{}", spec.pod_uid)
+}
+
+pub fn create(local: &Local, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
+    if spec.user_namespace {
+        return Err(RuntimeError::Broken("hostUsers: false: user namespaces are not supported by this runtime".into()));
+    }
+    if spec.pod_uid.is_empty() || spec.pod_uid.contains('/') || spec.pod_uid.starts_with('.') {
+        return Err(RuntimeError::Broken(format!("{:?} is no pod uid", spec.pod_uid)));
+    }
+    let directory = local.layout.sandbox(&spec.pod_uid);
+    if let Some(record) = read(&directory).filter(|r| r.boot == boot_id()) {
+        return Ok(record.sandbox(&directory));
+    }
+    let record = SandboxRecord {
+        spec: spec.clone(),
+        created: jiff::Timestamp::now(),
+        boot: boot_id(),
+        cgroup: cgroup_path(&local.config.cgroup_root, spec),
+    };
+    match make(local, &directory, &record) {
+        Ok(()) => Ok(record.sandbox(&directory)),
+        Err(e) => {
+            unpin(&directory);
+            let _removed = local.cgroups.remove(&record.cgroup);
+            Err(RuntimeError::Broken(format!("failed to create pod sandbox: {e}")))
+        }
+    }
+}
+
+fn make(local: &Local, directory: &Path, record: &SandboxRecord) -> io::Result<()> {
+    let spec = &record.spec;
+    // What a sandbox left that was not finished, or that died with an earlier boot.
+    unpin(directory);
+    std::fs::create_dir_all(directory.join("ns"))?;
+    std::fs::create_dir_all(&spec.log_directory)?;
+    if spec.qos_class == "BestEffort" {
+        let shares = Resources { cpu_shares: Some(2), ..Resources::default() };
+        local.cgroups.create(&format!("{}/besteffort", local.config.cgroup_root), &shares)?;
+    }
+    local.cgroups.create(&record.cgroup, &spec.resources)?;
+    // A thread of its own: its namespaces are changed for good, so no pool may have it back.
+    let pins = directory.join("ns");
+    std::thread::scope(|scope| {
+        let made =
+            std::thread::Builder::new().name("sandbox".into()).spawn_scoped(scope, || namespaces(spec, &pins))?;
+        made.join().map_err(|_| io::Error::other("the namespace thread panicked"))?
+    })?;
+    if !spec.host_ipc {
+        let shm = directory.join("shm");
+        std::fs::create_dir_all(&shm)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount("shm", &shm, "tmpfs", flags, c"mode=1777,size=67108864")?;
+    }
+    if spec.share_process_namespace && !spec.host_pid {
+        pause(local, directory, record)?;
+    }
+    // The record comes last: with it the sandbox is whole.
+    write_atomically(&directory.join("sandbox.json"), &serde_json::to_vec(record)?)
+}
+
+/// Runs in a thread of its own.
+fn namespaces(spec: &SandboxSpec, pins: &Path) -> io::Result<()> {
+    let mut flags = CloneFlags::empty();
+    let mut names = Vec::new();
+    let mut add = |wanted: bool, flag, name| {
+        if wanted {
+            flags |= flag;
+            names.push(name);
+        }
+    };
+    add(!spec.host_network, CloneFlags::CLONE_NEWNET, "net");
+    add(!spec.host_ipc, CloneFlags::CLONE_NEWIPC, "ipc");
+    // containerd internal/cri/server/podsandbox: a pod in the host's network keeps the host's name.
+    add(!spec.host_network, CloneFlags::CLONE_NEWUTS, "uts");
+    nix::sched::unshare(flags)?;
+    if !spec.host_network {
+        nix::unistd::sethostname(&spec.hostname)?;
+        loopback_up()?;
+    }
+    for (name, value) in &spec.sysctls {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        std::fs::write(&path, value)
+            .map_err(|e| io::Error::new(e.kind(), format!("write sysctl {name} = {value}: {e}")))?;
+    }
+    for name in names {
+        let pin = pins.join(name);
+        std::fs::write(&pin, b"")?;
+        mount_bind(format!("/proc/thread-self/ns/{name}"), &pin)?;
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "interface ioctls with an ifreq that lives through the call")]
+fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
+        *to = *from as libc::c_char;
+    }
+    unsafe {
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn pause(local: &Local, directory: &Path, record: &SandboxRecord) -> io::Result<()> {
+    let group = format!("{}/pause", record.cgroup);
+    local.cgroups.create(&group, &Resources::default())?;
+    std::fs::create_dir_all(directory.join("empty"))?;
+    let status = local
+        .helper_command("pause")
+        .args([directory.join("ns/pid"), directory.join("empty")])
+        .args(local.cgroups.procs(&group))
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("the pause process: {status}"))) }
+}
+
+/// Where a container of this pod finds a namespace; `None` means the host's.
+pub fn namespace(directory: &Path, name: &str) -> Option<PathBuf> {
+    let pin = directory.join("ns").join(name);
+    pin.exists().then_some(pin)
+}
+
+/// Ends everything in the pod's cgroup and takes the sandbox away.
+pub fn remove(local: &Local, pod_uid: &str) -> io::Result<()> {
+    let directory = local.layout.sandbox(pod_uid);
+    if let Some(record) = read(&directory).filter(|r| r.boot == boot_id()) {
+        local.cgroups.kill(&record.cgroup, Duration::from_secs(10))?;
+        local.cgroups.remove(&record.cgroup)?;
+    }
+    unpin(&directory);
+    match std::fs::remove_dir_all(&directory) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Unmounts what a sandbox directory has mounted in it.
+fn unpin(directory: &Path) {
+    for name in PINNED {
+        let pin = directory.join("ns").join(name);
+        // Not a mount (any more) is what is wanted; anything else shows when the directory is removed.
+        let _unmounted = unmount(&pin, UnmountFlags::DETACH);
+        let _removed = std::fs::remove_file(&pin);
+    }
+    let _unmounted = unmount(directory.join("shm"), UnmountFlags::DETACH);
+}
