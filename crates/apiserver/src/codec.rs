@@ -18,8 +18,30 @@ fn parse(payload: &Payload, schema: Option<&Schema>) -> Result<Result<Decoded, D
     match payload.media_type() {
         "" | "application/json" | "*/*" => Ok(decode::json(&payload.bytes, schema)),
         "application/yaml" | "text/yaml" => Ok(decode::yaml(&payload.bytes, schema)),
+        "application/vnd.kubernetes.protobuf" => Ok(protobuf(&payload.bytes, schema)),
         _ => Err(Status::unsupported_media_type(&ACCEPTED)),
     }
+}
+
+fn protobuf(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
+    let value = crate::protobuf::decode(bytes, facts_of).map_err(|error| DecodeError::Syntax(error.to_string()))?;
+    match schema {
+        Some(schema) => decode::value(value, schema),
+        None => Ok(Decoded { value, problems: Vec::new() }),
+    }
+}
+
+/// The facts that describe a version and kind, as upstream names its Go packages after API groups.
+fn facts_of(version: &str, kind: &str) -> Option<String> {
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    if kind.ends_with("Options") && !kind.starts_with("Pod") {
+        return Some(format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
+    }
+    if let Some(SchemaSource::Facts(name)) = kinds::by_kind(group, version, kind).map(|kind| &kind.schema) {
+        return Some((*name).to_owned());
+    }
+    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
+    Some(format!("io.k8s.api.{package}.{version}.{kind}"))
 }
 
 /// A body as a tree, whatever it says.
