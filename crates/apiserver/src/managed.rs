@@ -45,7 +45,14 @@ pub fn record(cx: &Cx, new: &mut Value, old: Option<&Value>, manager: &str, part
 }
 
 /// The object after an apply, or upstream's conflict.
-pub fn applied(cx: &Cx, live: &Value, config: &Value, manager: &str, part: &Part, force: bool) -> Result<Value, Status> {
+pub fn applied(
+    cx: &Cx,
+    live: &Value,
+    config: &Value,
+    manager: &str,
+    part: &Part,
+    force: bool,
+) -> Result<Value, Status> {
     let frame = Frame::of(cx, part);
     apply::apply(live, config, &frame.write(cx, part, manager), force)
 }

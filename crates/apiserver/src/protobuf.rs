@@ -200,7 +200,11 @@ fn zero(of: &'static Type) -> Value {
     }
 }
 
-#[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "protobuf's own encoding of negative numbers")]
+#[allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    reason = "protobuf's own encoding of negative numbers"
+)]
 fn single(of: &'static Type, wire: Wire<'_>, depth: usize) -> Result<Value, Unreadable> {
     Ok(match (of.resolve(), wire) {
         (Type::Bool, Wire::Varint(number)) => json!(number != 0),
@@ -244,7 +248,11 @@ fn raw(bytes: &[u8]) -> Result<Value, Unreadable> {
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 
-#[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "protobuf's own encoding of negative numbers")]
+#[allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    reason = "protobuf's own encoding of negative numbers"
+)]
 fn time(bytes: &[u8], format: &str) -> Result<Value, Unreadable> {
     let (mut seconds, mut nanos) = (0i64, 0i32);
     for part in parts(bytes)? {
@@ -260,7 +268,11 @@ fn time(bytes: &[u8], format: &str) -> Result<Value, Unreadable> {
     Ok(at.map_or(Value::Null, |at| json!(at.strftime(format).to_string())))
 }
 
-#[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation, reason = "protobuf's own encoding of negative numbers")]
+#[allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_possible_truncation,
+    reason = "protobuf's own encoding of negative numbers"
+)]
 fn int_or_string(bytes: &[u8]) -> Result<Value, Unreadable> {
     let (mut is_text, mut number, mut text) = (false, 0i32, String::new());
     for part in parts(bytes)? {
