@@ -75,6 +75,8 @@ pub static CONTROLLERS: &[&Controller] = &[
     &crate::deployment::DEPLOYMENT,
     &crate::replicaset::REPLICASET,
     &crate::replicaset::REPLICATIONCONTROLLER,
+    &crate::daemonset::DAEMONSET,
+    &crate::statefulset::STATEFULSET,
     &crate::endpoints::slices::ENDPOINTSLICE,
     &crate::endpoints::plain::ENDPOINTS,
     &crate::endpoints::mirror::ENDPOINTSLICE_MIRRORING,
