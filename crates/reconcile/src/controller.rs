@@ -77,6 +77,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &crate::replicaset::REPLICATIONCONTROLLER,
     &crate::daemonset::DAEMONSET,
     &crate::statefulset::STATEFULSET,
+    &crate::job::JOB,
     &crate::endpoints::slices::ENDPOINTSLICE,
     &crate::endpoints::plain::ENDPOINTS,
     &crate::endpoints::mirror::ENDPOINTSLICE_MIRRORING,

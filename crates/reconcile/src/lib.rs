@@ -27,6 +27,7 @@ mod endpoints;
 mod fence;
 mod hash;
 mod history;
+mod job;
 mod nodefit;
 mod replicaset;
 mod rootca;
