@@ -13,6 +13,9 @@ pub fn complete(value: &mut Value, name: &str) {
 }
 
 fn complete_object(object: &mut Map<String, Value>, definition: &Definition) {
+    if let Some(rule) = definition.rule {
+        rule(object);
+    }
     for (name, field) in &definition.fields {
         let missing = match object.get(*name) {
             None | Some(Value::Null) => true,
@@ -84,7 +87,11 @@ mod tests {
         complete(&mut container, "io.k8s.api.core.v1.Container");
         assert_eq!(
             container,
-            json!({"name": "web", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}})
+            json!({
+                "name": "web", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {},
+                "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+            })
         );
     }
 }

@@ -8,8 +8,6 @@ mod error;
 mod history;
 mod keys;
 mod leases;
-#[cfg(test)]
-mod model_tests;
 mod snapshot;
 mod state;
 mod txn;

@@ -54,7 +54,6 @@ pub enum Source {
 pub trait Object: Any + Send + Sync {
     fn meta(&self) -> &ObjectMeta;
     fn as_any(&self) -> &dyn Any;
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// A kind that has a store in the [`Cache`].
@@ -70,9 +69,6 @@ impl<K: Kept> Object for K {
         self.metadata()
     }
     fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 }
@@ -403,5 +399,4 @@ kept! {
     cluster_roles: ClusterRole in rbac v1;
     signing_requests: CertificateSigningRequest in certificates v1;
     priority_classes: PriorityClass in scheduling v1;
-    csi_nodes: CSINode in storage v1;
 }

@@ -281,3 +281,41 @@ async fn fifty_at_once() {
     assert!(all < Duration::from_secs(30));
     node.down().await;
 }
+
+/// One after another on an idle node: what a pod's start pays here.
+#[tokio::test(flavor = "multi_thread")]
+async fn latency() {
+    let node = node!();
+    let mut times: [Vec<Duration>; 5] = Default::default();
+    for round in 0..20 {
+        let mut lap = Instant::now();
+        let mut took = |of: usize| {
+            times[of].push(lap.elapsed());
+            lap = Instant::now();
+        };
+        let pod = node.pod().await;
+        took(0);
+        let mut spec = node.spec(&pod, "main", &["sleep", "1000"]);
+        spec.security.seccomp = if round % 2 == 0 { Seccomp::RuntimeDefault } else { Seccomp::Unconfined };
+        node.runtime.create_container(&spec).await.unwrap();
+        took(1);
+        node.runtime.start_container(&spec.id).await.unwrap();
+        took(2);
+        let argv = vec!["true".to_owned()];
+        let session = node.runtime.exec(&spec.id, &ExecSpec { argv, ..ExecSpec::default() }).await.unwrap();
+        assert_eq!(session.exit.await.unwrap(), 0);
+        took(3);
+        node.runtime.remove_sandbox(&pod, RecordId(0)).await.unwrap();
+        took(4);
+    }
+    let medians: Vec<String> = times
+        .iter_mut()
+        .zip(["sandbox", "create", "start", "exec", "remove"])
+        .map(|(of, name)| {
+            of.sort_unstable();
+            format!("{name} {:.1} ms", of[of.len() / 2].as_secs_f64() * 1e3)
+        })
+        .collect();
+    println!("medians of {} rounds: {}", times[0].len(), medians.join(", "));
+    node.down().await;
+}

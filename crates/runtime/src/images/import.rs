@@ -1,4 +1,4 @@
-//! Images from elsewhere than a registry: made by a closure, or read from a docker archive or an OCI layout in a tar file.
+//! Images made here: one layer, written by a closure. The binary registers what it carries in itself this way.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::reference::Reference;
 use super::store::{Images, Stored};
 use crate::spec::ImageConfig;
 
-fn invalid(text: impl Into<String>) -> io::Error {
+pub fn invalid(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.into())
 }
 

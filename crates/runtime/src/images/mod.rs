@@ -1,6 +1,8 @@
 //! Images: their names (`reference`), the store on disk (`store`), layers into directories (`unpack`), and where images
-//! come from (`import` from files and closures, `pull` from registries).
+//! come from (`archive` and `import` from files and closures, `pull` from
+//! registries).
 
+pub mod archive;
 pub mod import;
 pub mod pull;
 pub mod reference;

@@ -24,7 +24,7 @@ pub struct Node {
 pub fn config(directory: &Path) -> Config {
     let mut config = Config::new(directory.join("data"), directory.join("run"));
     config.cgroup_root =
-        format!("/windlass-test/{}", directory.file_name().unwrap().to_string_lossy().trim_matches('.'));
+        format!("/windlass-test-{}", directory.file_name().unwrap().to_string_lossy().trim_matches('.'));
     config.helper = env!("CARGO_BIN_EXE_container-helper").into();
     config
 }
