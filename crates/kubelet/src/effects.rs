@@ -1,0 +1,446 @@
+//! What the worker's actions do to the world. Each ends in the event that tells how it went.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use journal::{Cause, Obstacle, Outcome, RecordId, What};
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
+use pods::ports::{ContainerId, Exit, Inventory, RuntimeError, Sandbox};
+use pods::worker::{Event, Found, Hook, ProbeKind, Severity, StartFailure, declared};
+
+use crate::container_spec::{self, Inputs};
+use crate::host::{Host, subject, uid};
+use crate::images;
+use crate::logs::tail;
+use crate::probes::{self, Asked};
+use crate::task::{Context, Message};
+use crate::volumes::{self, Fetched};
+
+/// pkg/kubelet/container: how much of a termination message is kept, and of the log in its place.
+const MESSAGE_MAX: usize = 4096;
+const MESSAGE_LOG_MAX: usize = 2048;
+const MESSAGE_LOG_LINES: usize = 80;
+/// How many of a container's last lines go on record with its exit.
+const RECORD_LINES: usize = 5;
+
+const MOUNT_RETRY_FIRST: Duration = Duration::from_millis(500);
+const MOUNT_RETRY_MAX: Duration = Duration::from_secs(122);
+
+pub(crate) async fn create_sandbox(context: &Arc<Context>, pod: &Arc<Pod>) {
+    match try_sandbox(context, pod).await {
+        Ok(addresses) => {
+            context.host.metrics.started_pods.fetch_add(1, Ordering::Relaxed);
+            context.send(Event::SandboxReady { addresses });
+        }
+        Err(message) => {
+            context.host.record(subject(pod), What::SandboxFailed { error: message.clone() });
+            context.send(Event::SandboxFailed { message });
+        }
+    }
+}
+
+async fn try_sandbox(context: &Arc<Context>, pod: &Arc<Pod>) -> Result<Vec<IpAddr>, String> {
+    let spec = container_spec::sandbox(&context.host, pod)?;
+    std::fs::create_dir_all(&spec.log_directory).map_err(|error| error.to_string())?;
+    let sandbox = context.host.runtime.create_sandbox(&spec).await.map_err(|error| error.to_string())?;
+    attach(context, pod, &sandbox).await
+}
+
+/// Connects the sandbox and writes the files that depend on its addresses.
+async fn attach(context: &Arc<Context>, pod: &Arc<Pod>, sandbox: &Sandbox) -> Result<Vec<IpAddr>, String> {
+    let addresses = match container_spec::network(pod, sandbox) {
+        Some(network) => context.host.network.attach(&network).await.map_err(|error| error.to_string())?,
+        None => context.host.config.node_ips.clone(),
+    };
+    context.set_addresses(&addresses);
+    context.set_namespace(sandbox.network_namespace.clone());
+    container_spec::write_shared_files(&context.host, pod, &addresses).map_err(|error| error.to_string())?;
+    Ok(addresses)
+}
+
+/// What is already there of a pod, with its addresses.
+pub(crate) async fn adopt(context: &Arc<Context>, pod: &Arc<Pod>, found: Inventory) -> Found {
+    let addresses = match container_spec::network(pod, &found.sandbox) {
+        Some(network) => match context.host.network.attach(&network).await {
+            Ok(addresses) => Some(addresses),
+            Err(error) => {
+                tracing::warn!(%error, pod = pod.metadata.name, "adopted pod has no network");
+                None
+            }
+        },
+        None => Some(context.host.config.node_ips.clone()),
+    };
+    context.set_addresses(addresses.as_deref().unwrap_or_default());
+    context.set_namespace(found.sandbox.network_namespace.clone());
+    let mut containers = Vec::new();
+    for state in found.containers {
+        let message = match &state.exit {
+            Some(exit) => last_words(&context.host, pod, &state.id, exit).await.message,
+            None => None,
+        };
+        containers.push((state, message));
+    }
+    Found { addresses, containers }
+}
+
+/// Sets the volumes up, trying again for as long as it takes.
+pub(crate) async fn mount(context: &Arc<Context>, pod: &Arc<Pod>) {
+    let mut wait = MOUNT_RETRY_FIRST;
+    loop {
+        let place = context.place(pod);
+        match volumes::set_up(&context.host, pod, &place, &context.subscriber()).await {
+            Ok(made) => {
+                *context.volumes() = made;
+                refresh(context, pod).await;
+                return context.send(Event::VolumesReady);
+            }
+            Err(failure) => {
+                let message = format!("MountVolume.SetUp failed for volume {:?} : {}", failure.volume, failure.message);
+                context.host.events.pod(pod, None, Severity::Warning, "FailedMount", message);
+                let what = What::MountFailed { volume: failure.volume, error: failure.message };
+                context.host.record(subject(pod), what);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(MOUNT_RETRY_MAX);
+            }
+        }
+    }
+}
+
+/// Brings API volumes up to date and says when their tokens want to be renewed.
+pub(crate) async fn refresh(context: &Arc<Context>, pod: &Arc<Pod>) {
+    let place = context.place(pod);
+    match volumes::refresh(&context.host, pod, &place, &context.subscriber()).await {
+        Ok(Some(renew_at)) => {
+            context.to.send(Message::RenewAt(renew_at)).ok();
+        }
+        Ok(None) => {}
+        Err(failure) => tracing::debug!(?failure, pod = pod.metadata.name, "volume keeps its old content"),
+    }
+}
+
+pub(crate) async fn pull(context: &Arc<Context>, pod: &Arc<Pod>, name: String) {
+    let Some(container) = any_container(pod, &name) else { return };
+    let mut wanted = vec![container];
+    // Image volumes are pulled with the first container that is.
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter_map(|v| v.image.as_ref()) {
+        wanted.push(Container {
+            name: name.clone(),
+            image: volume.reference.clone(),
+            image_pull_policy: volume.pull_policy.clone(),
+            ..Container::default()
+        });
+    }
+    for container in wanted {
+        if let Err(missing) = images::ensure(&context.host, pod, &container, &context.subscriber()).await {
+            let (reason, message) = (missing.reason.to_string(), missing.message);
+            return context.send(Event::ImageFailed { container: name, reason, message });
+        }
+    }
+    context.send(Event::ImageReady { container: name });
+}
+
+/// A container of any role, as far as its image goes.
+fn any_container(pod: &Pod, name: &str) -> Option<Container> {
+    if let Some(container) = pods::env::container_named(pod, name) {
+        return Some(container.clone());
+    }
+    let own = pod.spec.as_ref()?.ephemeral_containers.iter().flatten().find(|c| c.name == name)?;
+    Some(Container {
+        name: own.name.clone(),
+        image: own.image.clone(),
+        image_pull_policy: own.image_pull_policy.clone(),
+        ..Container::default()
+    })
+}
+
+pub(crate) async fn start(
+    context: &Arc<Context>,
+    pod: &Arc<Pod>,
+    container: Arc<Container>,
+    attempt: u32,
+    target: Option<ContainerId>,
+) {
+    let name = container.name.clone();
+    match try_start(context, pod, &container, attempt, target).await {
+        Ok(event) => {
+            context.host.metrics.started_containers.fetch_add(1, Ordering::Relaxed);
+            let image = container.image.clone().unwrap_or_default();
+            context.host.record(subject(pod).container(name, attempt), What::Started { image });
+            context.send(event);
+        }
+        Err(failure) => {
+            context.host.metrics.start_errors.fetch_add(1, Ordering::Relaxed);
+            let (reason, message) = match &failure {
+                StartFailure::Config(message) => ("CreateContainerConfigError", message),
+                StartFailure::Create(message) => ("CreateContainerError", message),
+                StartFailure::Run { message, .. } => ("RunContainerError", message),
+            };
+            let what = What::StartFailed { reason: reason.into(), message: message.clone() };
+            context.host.record(subject(pod).container(name.clone(), attempt), what);
+            context.send(Event::StartFailed { container: name, attempt, failure });
+        }
+    }
+}
+
+async fn try_start(
+    context: &Arc<Context>,
+    pod: &Arc<Pod>,
+    container: &Arc<Container>,
+    attempt: u32,
+    target: Option<ContainerId>,
+) -> Result<Event, StartFailure> {
+    let host = &context.host;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let references = container_spec::references(pod, container);
+    let subscriber = context.subscriber();
+    let (fetched, services) =
+        futures::join!(Fetched::fetch(host, namespace, references, &subscriber), host.objects.services());
+    let volumes = context.volumes().clone();
+    let fetched = fetched.with_volumes(volumes.clone());
+    let place = context.place(pod);
+    let inputs = Inputs {
+        host,
+        pod,
+        container,
+        attempt,
+        volumes: &volumes,
+        fetched: &fetched,
+        services: &services,
+        place: &place,
+        target,
+    };
+    let spec = container_spec::container(&inputs).map_err(StartFailure::Config)?;
+    let created = host.runtime.create_container(&spec).await;
+    created.map_err(|error| match error {
+        RuntimeError::CreateConfig(message) => StartFailure::Config(message),
+        other => StartFailure::Create(other.to_string()),
+    })?;
+    match host.runtime.start_container(&spec.id).await {
+        Ok(state) => Ok(Event::Started {
+            container: container.name.clone(),
+            attempt,
+            at: state.started.unwrap_or_else(Timestamp::now),
+            image: state.image,
+            image_id: state.image_id,
+            stop_signal: state.stop_signal,
+        }),
+        Err(RuntimeError::CannotRun { code, message }) => {
+            Err(StartFailure::Run { message, exit_code: Some(if code == 0 { 128 } else { code }) })
+        }
+        Err(error) => Err(StartFailure::Run { message: error.to_string(), exit_code: None }),
+    }
+}
+
+pub(crate) async fn resize(context: &Arc<Context>, pod: &Arc<Pod>, id: &ContainerId, container: Arc<Container>) {
+    let host = &context.host;
+    let resources = pods::cgroup::of_container(pod, &container, host.machine.memory_bytes);
+    // The pod's own limits are widened first, so that no container's exceed them in between.
+    let whole = host.runtime.update_sandbox(uid(pod), &pods::cgroup::of_pod(pod)).await;
+    let one = host.runtime.update_container(id, &resources).await;
+    if let Err(error) = whole.and(one) {
+        let message = format!("Error resizing container {}: {error}", container.name);
+        host.events.pod(pod, Some(&container.name), Severity::Warning, "ResizeError", message);
+    }
+}
+
+pub(crate) async fn run_hook(
+    context: &Arc<Context>,
+    pod: &Arc<Pod>,
+    id: &ContainerId,
+    container: Arc<Container>,
+    hook: Hook,
+    deadline: Option<Timestamp>,
+) {
+    let lifecycle = container.lifecycle.clone().unwrap_or_default();
+    let handler = match hook {
+        Hook::PostStart => lifecycle.post_start,
+        Hook::PreStop => lifecycle.pre_stop,
+    };
+    let limit = deadline.map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default());
+    let error = match handler {
+        Some(handler) => run_handler(context, pod, id, &container, handler, limit).await.err(),
+        None => None,
+    };
+    context.send(Event::Hooked { container: container.name.clone(), attempt: id.attempt, hook, error });
+}
+
+/// kubernetes/kubernetes pkg/kubelet/lifecycle/handlers.go.
+async fn run_handler(
+    context: &Arc<Context>,
+    pod: &Pod,
+    id: &ContainerId,
+    container: &Container,
+    handler: LifecycleHandler,
+    limit: Option<Duration>,
+) -> Result<(), String> {
+    if let Some(exec) = handler.exec {
+        let argv = exec.command.unwrap_or_default();
+        return match probes::run_command(context.host.runtime.as_ref(), id, argv.clone(), limit).await {
+            Ok(probes::Ran::Exited { code: 0, .. }) => Ok(()),
+            Ok(probes::Ran::Exited { code, output }) => {
+                Err(format!("command '{}' exited with {code}: {output}", argv.join(" ")))
+            }
+            Ok(probes::Ran::Late { .. }) => Err(format!("command '{}' did not end in time", argv.join(" "))),
+            Err(obstacle) => Err(obstacle.to_string()),
+        };
+    }
+    if let Some(action) = handler.http_get {
+        let address = context.place(pod).pod_ips.first().copied().ok_or("the pod has no address")?;
+        let target = probes::target(&action, container, address)?;
+        let limit = limit.unwrap_or(Duration::from_secs(60));
+        return match probes::get(&target, limit).await {
+            Ok((status, _)) if status < 400 => Ok(()),
+            Ok((status, body)) => Err(format!("http hook answered with status {status}: {body}")),
+            Err((_, text)) => Err(text),
+        };
+    }
+    if let Some(sleep) = handler.sleep {
+        tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0) as u64)).await;
+    }
+    Ok(())
+}
+
+pub(crate) async fn probe(
+    context: &Arc<Context>,
+    pod: &Arc<Pod>,
+    id: &ContainerId,
+    container: Arc<Container>,
+    kind: ProbeKind,
+    (failures, threshold): (u32, u32),
+) {
+    let Some(spec) = declared(kind, &container) else { return };
+    let address = context.place(pod).pod_ips.first().copied();
+    let asked = Asked { runtime: context.host.runtime.as_ref(), id, container: &container, address };
+    let mut answer = probes::ask(&asked, spec).await;
+    if matches!(answer.outcome, Outcome::NotAsked(Obstacle::NamespaceGone { .. })) {
+        // A container that ended in the meantime was not refused an answer: its exit says more.
+        if !matches!(context.host.runtime.container(id).await, Ok(state) if state.exit.is_none()) {
+            return;
+        }
+    }
+    let about = subject(pod).container(container.name.clone(), id.attempt);
+    context.host.metrics.probed(kind, &answer.outcome, &container.name, &about);
+    let failures = match &answer.outcome {
+        Outcome::Healthy => 0,
+        Outcome::Unhealthy(_) => failures + 1,
+        Outcome::NotAsked(_) => failures,
+    };
+    let what = What::ProbeAttempt {
+        probe: kind,
+        outcome: answer.outcome.clone(),
+        took_ms: answer.took_ms,
+        failures,
+        threshold,
+    };
+    let record = Some(context.host.record(about, what));
+    context.send(Event::Probed {
+        container: container.name.clone(),
+        attempt: id.attempt,
+        probe: kind,
+        outcome: answer.outcome,
+        output: std::mem::take(&mut answer.output),
+        record,
+    });
+}
+
+pub(crate) async fn signal(context: &Arc<Context>, pod: &Arc<Pod>, id: &ContainerId, signal: i32, because: Cause) {
+    let about = subject(pod).container(id.name.clone(), id.attempt);
+    let record: RecordId = context.host.record(about, What::Signal { signal, because });
+    match context.host.runtime.signal(id, signal, record).await {
+        Ok(()) | Err(RuntimeError::NotRunning) => {}
+        Err(RuntimeError::NoSuchContainer(_)) => {
+            // It ended and was taken away without anybody hearing of it; the pod must not wait for its exit for ever.
+            let now = Timestamp::now();
+            let exit = Exit { code: 137, signal: None, oom_killed: false, started: now, finished: now };
+            let lost = Message::Exited { container: id.name.clone(), attempt: id.attempt, exit };
+            context.to.send(lost).ok();
+        }
+        Err(error) => {
+            let message = format!("error killing container {}: {error}", id.name);
+            context.host.events.pod(pod, Some(&id.name), Severity::Warning, "FailedKillPod", message);
+        }
+    }
+}
+
+/// The state of a dead container goes, its log stays; the log before it goes.
+pub(crate) async fn remove_container(context: &Arc<Context>, pod: &Arc<Pod>, id: &ContainerId) {
+    if let Err(error) = context.host.runtime.remove_container(id).await {
+        tracing::debug!(%error, ?id, "dead container not removed");
+    }
+    let dir = context.host.pod_log_dir(pod).join(&id.name);
+    if let Some(older) = id.attempt.checked_sub(1) {
+        crate::logs::remove(&dir, older);
+    }
+}
+
+/// Takes the sandbox away, trying again until nothing is left.
+pub(crate) async fn remove_sandbox(context: &Arc<Context>, pod: &Arc<Pod>, because: Cause) {
+    let record = context.host.record(subject(pod), What::Removal { because });
+    let mut wait = MOUNT_RETRY_FIRST;
+    while let Err(message) = try_remove(context, record).await {
+        let message = format!("error killing pod: {message}");
+        context.host.events.pod(pod, None, Severity::Warning, "FailedKillPod", message);
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(MOUNT_RETRY_MAX);
+    }
+    context.volumes().clear();
+    context.send(Event::Removed);
+}
+
+async fn try_remove(context: &Arc<Context>, record: RecordId) -> Result<(), String> {
+    let host = &context.host;
+    host.network.detach(&context.uid).await.map_err(|error| error.to_string())?;
+    host.runtime.remove_sandbox(&context.uid, record).await.map_err(|error| error.to_string())?;
+    let dir = host.pod_dir(&context.uid);
+    let done = tokio::task::spawn_blocking(move || volumes::tear_down(&dir)).await;
+    done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+/// The pod's directory and logs.
+pub(crate) fn remove_files(host: &Host, pod: &Pod) {
+    remove_dir(&host.pod_dir(uid(pod)));
+    remove_dir(&host.pod_log_dir(pod));
+}
+
+pub(crate) fn remove_dir(dir: &std::path::Path) {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, dir = %dir.display(), "files of a pod are left");
+        }
+        _ => {}
+    }
+}
+
+/// What a container said before it ended.
+pub(crate) struct LastWords {
+    /// The status's termination message.
+    pub(crate) message: Option<String>,
+    pub(crate) last_lines: Vec<String>,
+}
+
+/// kubernetes/kubernetes pkg/kubelet/kuberuntime (getTerminationMessage): the file, else the log when asked for and the
+/// container failed.
+pub(crate) async fn last_words(host: &Host, pod: &Pod, id: &ContainerId, exit: &Exit) -> LastWords {
+    let file = host.pod_dir(uid(pod)).join("containers").join(&id.name).join(id.attempt.to_string());
+    let log: PathBuf = host.pod_log_dir(pod).join(&id.name).join(format!("{}.log", id.attempt));
+    let fallback = pods::env::container_named(pod, &id.name)
+        .and_then(|c| c.termination_message_policy.as_deref())
+        .is_some_and(|policy| policy == "FallbackToLogsOnError");
+    let failed = exit.code != 0;
+    let read = move || {
+        let text = std::fs::read(&file).unwrap_or_default();
+        let mut message = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_MAX)]).into_owned();
+        if message.is_empty() && fallback && failed {
+            message = tail::text(&log, MESSAGE_LOG_LINES, MESSAGE_LOG_MAX);
+        }
+        let last_lines = if failed { tail::text(&log, RECORD_LINES, MESSAGE_LOG_MAX) } else { String::new() };
+        let last_lines = last_lines.lines().map(str::to_string).collect();
+        LastWords { message: Some(message).filter(|text| !text.is_empty()), last_lines }
+    };
+    let none = LastWords { message: None, last_lines: Vec::new() };
+    tokio::task::spawn_blocking(read).await.unwrap_or(none)
+}

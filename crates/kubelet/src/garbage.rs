@@ -1,0 +1,98 @@
+//! What is left behind: images that nobody uses when the disk fills up, and files of pods that are no more.
+//!
+//! kubernetes/kubernetes pkg/kubelet/images/image_gc_manager.go: the two marks.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pods::worker::Severity;
+
+use crate::effects;
+use crate::host::Host;
+
+const COLLECT_EVERY: Duration = Duration::from_secs(300);
+
+pub(crate) async fn collect(host: Arc<Host>) {
+    let mut every = tokio::time::interval(COLLECT_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Not at once: a starting node has better things to do.
+    every.tick().await;
+    loop {
+        every.tick().await;
+        if let Err(message) = collect_images(&host).await {
+            host.events.node(Severity::Warning, "ImageGCFailed", message);
+        }
+    }
+}
+
+async fn collect_images(host: &Host) -> Result<(), String> {
+    let usage = host.runtime.image_usage().await.map_err(|error| error.to_string())?;
+    if usage.capacity_bytes == 0 {
+        return Err("invalid capacity 0 on image filesystem".into());
+    }
+    let used = usage.capacity_bytes.saturating_sub(usage.available_bytes);
+    let share = |percent: u8| usage.capacity_bytes / 100 * u64::from(percent);
+    if used < share(host.config.image_gc_high_percent) {
+        return Ok(());
+    }
+    let mut excess = used.saturating_sub(share(host.config.image_gc_low_percent));
+    let wanted = excess;
+    let in_use = in_use(host);
+    let mut images = host.runtime.images().await.map_err(|error| error.to_string())?;
+    images.retain(|image| {
+        !image.pinned && !in_use.contains(&image.id) && !image.repo_tags.iter().any(|t| in_use.contains(t))
+    });
+    images.sort_by_key(|image| image.size_bytes);
+    while let Some(image) = images.pop().filter(|_| excess > 0) {
+        host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
+        excess = excess.saturating_sub(image.size_bytes);
+    }
+    if excess > 0 {
+        return Err(format!(
+            "failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {} bytes eligible to free.",
+            wanted - excess
+        ));
+    }
+    Ok(())
+}
+
+/// Ids and names of images that containers of known pods use.
+fn in_use(host: &Host) -> HashSet<String> {
+    let mut out = HashSet::new();
+    for known in host.pods().values() {
+        if let Some(spec) = &known.pod.spec {
+            let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            out.extend(containers.filter_map(|c| c.image.clone()));
+            out.extend(spec.volumes.iter().flatten().filter_map(|v| v.image.as_ref()?.reference.clone()));
+        }
+        let statuses = known.status.iter().flat_map(|s| {
+            let lists = [&s.container_statuses, &s.init_container_statuses, &s.ephemeral_container_statuses];
+            lists.into_iter().flat_map(|list| list.iter().flatten())
+        });
+        for status in statuses {
+            out.extend([status.image.clone(), status.image_id.clone()]);
+        }
+    }
+    out
+}
+
+/// Files of pods that went while no kubelet ran.
+pub(crate) fn sweep_pod_files(host: &Host) {
+    let known: HashSet<String> = host.pods().keys().cloned().collect();
+    let names = |dir: &std::path::Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    for uid in names(&host.config.data_dir.join("pods")).into_iter().filter(|uid| !known.contains(uid)) {
+        if let Err(error) = crate::volumes::tear_down(&host.pod_dir(&uid)) {
+            tracing::warn!(%error, uid, "files of a former pod are left");
+        }
+    }
+    for name in names(&host.config.log_dir) {
+        let uid = name.rsplit('_').next().unwrap_or_default();
+        if name.split('_').count() == 3 && !known.contains(uid) {
+            effects::remove_dir(&host.config.log_dir.join(&name));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What all parts of the kubelet share: configuration, ports, caches.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use journal::{Journal, Record, RecordId, Subject, What};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use pods::dns::{ClusterDns, parse_resolver};
+use pods::ports::{Network, Runtime};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::config::KubeletConfig;
+use crate::events::Recorder;
+use crate::images::Images;
+use crate::machine::Machine;
+use crate::metrics::Metrics;
+use crate::objects::Objects;
+use crate::pressure::Pressure;
+use crate::server::Rates;
+use crate::tokens::Tokens;
+
+/// A pod as the rest of the kubelet sees it while its task runs.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) status: Option<Arc<PodStatus>>,
+    pub(crate) to: UnboundedSender<crate::task::Message>,
+    /// `None` with the host's network, or without a sandbox.
+    pub(crate) network_namespace: Option<PathBuf>,
+}
+
+pub(crate) struct Host {
+    pub(crate) config: KubeletConfig,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) client: kube::Client,
+    pub(crate) objects: Objects,
+    pub(crate) images: Images,
+    pub(crate) events: Recorder,
+    pub(crate) tokens: Tokens,
+    pub(crate) machine: Machine,
+    pub(crate) metrics: Metrics,
+    pub(crate) pressure: Pressure,
+    pub(crate) rates: Rates,
+    /// By pod uid.
+    pods: Mutex<HashMap<String, Known>>,
+}
+
+impl Host {
+    pub(crate) fn new(
+        config: KubeletConfig,
+        runtime: Arc<dyn Runtime>,
+        network: Arc<dyn Network>,
+        journal: Arc<dyn Journal>,
+        client: kube::Client,
+    ) -> Host {
+        Host {
+            objects: Objects::new(client.clone()),
+            images: Images::default(),
+            events: Recorder::new(client.clone(), &config.node_name),
+            tokens: Tokens::default(),
+            machine: Machine::read(),
+            metrics: Metrics::default(),
+            pressure: Pressure::default(),
+            rates: Rates::default(),
+            pods: Mutex::default(),
+            config,
+            runtime,
+            network,
+            journal,
+            client,
+        }
+    }
+
+    pub(crate) fn pods(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        // The map is whole between any two statements, so a panic elsewhere has not broken it.
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pod of this name that is known here.
+    pub(crate) fn pod_named(&self, namespace: &str, name: &str) -> Option<Known> {
+        let pods = self.pods();
+        let of_name = |known: &&Known| {
+            let meta = &known.pod.metadata;
+            meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name)
+        };
+        // A successor may already be here while its predecessor is being taken down.
+        let mut all: Vec<&Known> = pods.values().filter(of_name).collect();
+        all.sort_by_key(|known| known.pod.metadata.deletion_timestamp.is_some());
+        all.first().map(|known| (*known).clone())
+    }
+
+    pub(crate) fn record(&self, subject: Subject, what: What) -> RecordId {
+        self.journal.write(Timestamp::now(), Record::new(subject, what))
+    }
+
+    /// Everything of a pod that lies on this node's disk, but its logs.
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.config.data_dir.join("pods").join(uid)
+    }
+
+    pub(crate) fn pod_log_dir(&self, pod: &Pod) -> PathBuf {
+        let meta = &pod.metadata;
+        let part = |field: &Option<String>| field.clone().unwrap_or_default();
+        self.config.log_dir.join(format!("{}_{}_{}", part(&meta.namespace), part(&meta.name), part(&meta.uid)))
+    }
+
+    pub(crate) fn dns(&self) -> ClusterDns {
+        // A node without the file has no resolver of its own to hand on.
+        let text = std::fs::read_to_string(&self.config.resolv_conf).unwrap_or_default();
+        ClusterDns {
+            servers: self.config.cluster_dns.clone(),
+            domain: self.config.cluster_domain.clone(),
+            host: parse_resolver(&text),
+        }
+    }
+}
+
+/// Whom records about a pod are about.
+pub(crate) fn subject(pod: &Pod) -> Subject {
+    let part = |field: &Option<String>| field.clone().unwrap_or_default();
+    Subject::pod(part(&pod.metadata.namespace), part(&pod.metadata.name), part(&pod.metadata.uid))
+}
+
+pub(crate) fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,241 @@
+//! The kubelet itself: what runs for the node as a whole, and the way of pods into their tasks.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use jiff::Timestamp;
+use journal::{Cause, Journal, Rule, Subject, What};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use pods::ports::{Inventory, Network, Runtime, RuntimeError};
+use pods::worker::Event;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::KubeletConfig;
+use crate::host::{Host, Known, uid};
+use crate::static_pods::{self, Sourced};
+use crate::task::{self, Message};
+use crate::{garbage, logs, node, pressure, server};
+
+/// What keeps a kubelet from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    #[error("container runtime: {0}")]
+    Runtime(#[from] RuntimeError),
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("kubelet API: {0}")]
+    Serve(String),
+}
+
+pub struct Kubelet {
+    host: Arc<Host>,
+}
+
+impl Kubelet {
+    /// A kubelet that acts as the user of `client`, which is to be `system:node:<name>`. Must be made within a tokio
+    /// runtime: its caches begin to fill at once.
+    pub fn new(
+        config: KubeletConfig,
+        runtime: Arc<dyn Runtime>,
+        network: Arc<dyn Network>,
+        journal: Arc<dyn Journal>,
+        client: kube::Client,
+    ) -> Kubelet {
+        Kubelet { host: Arc::new(Host::new(config, runtime, network, journal, client)) }
+    }
+
+    /// Runs until it is told to stop, which leaves every container running.
+    ///
+    /// # Errors
+    /// The runtime does not answer, a directory cannot be made, or the API's port or certificate is not to be had. What
+    /// goes wrong later is told and tried again.
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), KubeletError> {
+        let host = &self.host;
+        for dir in [host.config.data_dir.join("pods"), host.config.log_dir.clone()] {
+            std::fs::create_dir_all(&dir).map_err(|source| KubeletError::File { path: dir, source })?;
+        }
+        host.record(Subject::node(), What::NodeStarted { version: host.config.version.clone() });
+        // Exits are listened to before anything is looked at, so that none falls in between.
+        let exits = host.runtime.exits();
+        let found = host.runtime.inventory().await?;
+        let mut services = vec![
+            AbortOnDropHandle::new(tokio::spawn(route_exits(Arc::clone(host), exits))),
+            AbortOnDropHandle::new(tokio::spawn(node::keep(Arc::clone(host)))),
+            AbortOnDropHandle::new(tokio::spawn(garbage::collect(Arc::clone(host)))),
+            AbortOnDropHandle::new(tokio::spawn(pressure::watch(Arc::clone(host)))),
+            AbortOnDropHandle::new(tokio::spawn(logs::rotate::keep(Arc::clone(host)))),
+        ];
+        if let Some(listen) = host.config.listen {
+            let serving = server::bind(Arc::clone(host), listen).await.map_err(KubeletError::Serve)?;
+            services.push(AbortOnDropHandle::new(tokio::spawn(serving)));
+        }
+        let pods = Dispatcher::new(Arc::clone(host), found, stop.clone());
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = pods.run() => {}
+        }
+        let containers = |known: &Known| known.pod.spec.as_ref().map_or(0, |s| s.containers.len());
+        let containers_left = host.pods().values().map(containers).sum::<usize>() as u32;
+        let because = Cause::kubelet(Rule::NodeStopped, Vec::new());
+        host.record(Subject::node(), What::NodeStopped { containers_left, because });
+        Ok(())
+    }
+}
+
+/// Each exit goes to the task of its pod.
+async fn route_exits(
+    host: Arc<Host>,
+    mut exits: impl Stream<Item = (pods::ports::ContainerId, pods::ports::Exit)> + Unpin,
+) {
+    while let Some((id, exit)) = exits.next().await {
+        let to = host.pods().get(&id.pod_uid).map(|known| known.to.clone());
+        match to {
+            Some(to) => {
+                let message = Message::Exited { container: id.name, attempt: id.attempt, exit };
+                to.send(message).ok();
+            }
+            None => tracing::debug!(?id, "exit of a container that belongs to no pod here"),
+        }
+    }
+}
+
+/// Brings pods from their sources to their tasks.
+struct Dispatcher {
+    host: Arc<Host>,
+    /// What was found at start and no pod has claimed yet.
+    found: HashMap<String, Inventory>,
+    /// Pods of the listing that is going on.
+    listed: HashSet<String>,
+    static_uids: HashSet<String>,
+    swept: bool,
+    stop: CancellationToken,
+}
+
+impl Dispatcher {
+    fn new(host: Arc<Host>, found: Vec<Inventory>, stop: CancellationToken) -> Dispatcher {
+        let found = found.into_iter().map(|one| (one.sandbox.pod_uid.clone(), one)).collect();
+        Dispatcher { host, found, listed: HashSet::new(), static_uids: HashSet::new(), swept: false, stop }
+    }
+
+    async fn run(mut self) {
+        let only_here = format!("spec.nodeName={}", self.host.config.node_name);
+        let api: Api<Pod> = Api::all(self.host.client.clone());
+        let mut events = watcher(api, watcher::Config::default().fields(&only_here)).default_backoff().boxed();
+        let mut files = static_pods::follow(self.host.config.static_pod_dir.clone(), &self.host.config.node_name);
+        // Static pods come first: they may be the API server itself.
+        if let Some(Ok(all)) = futures::FutureExt::now_or_never(files.next()).map(|next| next.ok_or(())) {
+            self.take_static(all);
+        }
+        loop {
+            tokio::select! {
+                Some(all) = files.next() => self.take_static(all),
+                event = events.next() => match event {
+                    Some(Ok(event)) => self.take(event).await,
+                    Some(Err(error)) => tracing::warn!(%error, "watch of this node's pods"),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, event: watcher::Event<Pod>) {
+        match event {
+            watcher::Event::Init => self.listed.clear(),
+            watcher::Event::InitApply(pod) => {
+                self.listed.insert(uid(&pod).to_string());
+                self.apply(pod);
+            }
+            watcher::Event::Apply(pod) => self.apply(pod),
+            watcher::Event::Delete(pod) => self.delete(&pod),
+            watcher::Event::InitDone => self.settle().await,
+        }
+    }
+
+    fn apply(&mut self, pod: Pod) {
+        if static_pods::is_mirror(&pod) {
+            return;
+        }
+        let pod = Arc::new(pod);
+        let to = self.host.pods().get(uid(&pod)).map(|known| known.to.clone());
+        match to {
+            Some(to) => {
+                to.send(Message::Event(Event::Spec(pod))).ok();
+            }
+            None => self.admit(pod),
+        }
+    }
+
+    fn admit(&mut self, pod: Arc<Pod>) {
+        let found = self.found.remove(uid(&pod));
+        task::spawn(&self.host, pod, found, self.stop.clone());
+    }
+
+    fn delete(&mut self, pod: &Pod) {
+        if static_pods::is_mirror(pod) {
+            // The file is still there, so the mirror comes back.
+            static_pods::mirror_again(&self.host, pod);
+            return;
+        }
+        self.gone(uid(pod));
+    }
+
+    fn gone(&self, uid: &str) {
+        let to = self.host.pods().get(uid).map(|known| known.to.clone());
+        if let Some(to) = to {
+            to.send(Message::Event(Event::Gone)).ok();
+        }
+    }
+
+    /// A listing is complete: what is not in it is gone, and what nobody claimed is taken away.
+    async fn settle(&mut self) {
+        let known: Vec<String> = self.host.pods().keys().cloned().collect();
+        for uid in known.iter().filter(|uid| !self.listed.contains(*uid) && !self.static_uids.contains(*uid)) {
+            self.gone(uid);
+        }
+        if std::mem::replace(&mut self.swept, true) {
+            return;
+        }
+        let orphans = std::mem::take(&mut self.found);
+        for orphan in orphans.into_values() {
+            remove_orphan(&self.host, orphan).await;
+        }
+        if let Err(error) = self.host.network.retain(&known).await {
+            tracing::warn!(%error, "addresses of former pods not released");
+        }
+        garbage::sweep_pod_files(&self.host);
+    }
+
+    fn take_static(&mut self, all: Vec<Sourced>) {
+        let wanted: HashSet<String> = all.iter().map(|one| uid(&one.pod).to_string()).collect();
+        for old in self.static_uids.difference(&wanted) {
+            self.gone(old);
+        }
+        for one in all {
+            if !self.static_uids.contains(uid(&one.pod)) {
+                let pod = Arc::new(one.pod);
+                self.admit(Arc::clone(&pod));
+                static_pods::mirror(&self.host, pod);
+            }
+        }
+        self.static_uids = wanted;
+    }
+}
+
+/// A sandbox whose pod was deleted while no kubelet ran.
+async fn remove_orphan(host: &Arc<Host>, orphan: Inventory) {
+    let sandbox = orphan.sandbox;
+    let about = Subject::pod(sandbox.namespace, sandbox.name, sandbox.pod_uid.clone());
+    let record = host.record(about, What::Removal { because: Cause::kubelet(Rule::Orphaned, Vec::new()) });
+    if let Err(error) = host.network.detach(&sandbox.pod_uid).await {
+        tracing::warn!(%error, uid = sandbox.pod_uid, "network of an orphan");
+    }
+    if let Err(error) = host.runtime.remove_sandbox(&sandbox.pod_uid, record).await {
+        tracing::warn!(%error, uid = sandbox.pod_uid, at = %Timestamp::now(), "orphan not removed");
+    }
+}

@@ -1,0 +1,262 @@
+//! The ConfigMaps and Secrets that this node's pods refer to, each watched by itself, and the services.
+//!
+//! kubernetes/kubernetes pkg/kubelet/util/manager/watch_based_manager.go: one watch per referenced object, none any more
+//! once it says that it is immutable.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc::UnboundedSender, watch};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::task::Message;
+
+/// Namespace and name.
+type Key = (String, String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Which {
+    ConfigMap,
+    Secret,
+}
+
+/// A reference of a pod to an object.
+pub(crate) type Reference = (Which, Key);
+
+pub(crate) struct Objects {
+    client: kube::Client,
+    config_maps: Cache<ConfigMap>,
+    secrets: Cache<Secret>,
+    services: watch::Receiver<Option<Arc<Vec<Arc<Service>>>>>,
+    _services_task: AbortOnDropHandle<()>,
+}
+
+/// Objects of one kind that somebody wants.
+struct Cache<K>(Mutex<HashMap<Key, Entry<K>>>);
+
+struct Entry<K> {
+    state: watch::Receiver<State<K>>,
+    /// Pods to be told of changes, by uid.
+    wanted_by: Arc<Mutex<HashMap<String, UnboundedSender<Message>>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// What is known of one object.
+#[derive(Debug)]
+enum State<K> {
+    Unknown,
+    Absent,
+    Present(Arc<K>),
+}
+
+impl<K> Clone for State<K> {
+    fn clone(&self) -> Self {
+        match self {
+            State::Unknown => State::Unknown,
+            State::Absent => State::Absent,
+            State::Present(object) => State::Present(Arc::clone(object)),
+        }
+    }
+}
+
+/// The kinds that can be declared unchangeable.
+pub(crate) trait Freezable:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
+{
+    fn is_immutable(&self) -> bool;
+}
+
+impl Freezable for ConfigMap {
+    fn is_immutable(&self) -> bool {
+        self.immutable == Some(true)
+    }
+}
+
+impl Freezable for Secret {
+    fn is_immutable(&self) -> bool {
+        self.immutable == Some(true)
+    }
+}
+
+impl Objects {
+    pub(crate) fn new(client: kube::Client) -> Objects {
+        let (to, services) = watch::channel(None);
+        let task = tokio::spawn(watch_services(client.clone(), to));
+        Objects {
+            client,
+            config_maps: Cache(Mutex::default()),
+            secrets: Cache(Mutex::default()),
+            services,
+            _services_task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    pub(crate) async fn config_map(&self, namespace: &str, name: &str, pod: &Subscriber) -> Option<Arc<ConfigMap>> {
+        self.config_maps.get(&self.client, (namespace.into(), name.into()), pod).await
+    }
+
+    pub(crate) async fn secret(&self, namespace: &str, name: &str, pod: &Subscriber) -> Option<Arc<Secret>> {
+        self.secrets.get(&self.client, (namespace.into(), name.into()), pod).await
+    }
+
+    /// All services, once they have been listed.
+    pub(crate) async fn services(&self) -> Arc<Vec<Arc<Service>>> {
+        let mut services = self.services.clone();
+        match services.wait_for(Option::is_some).await {
+            Ok(list) => list.clone().unwrap_or_default(),
+            Err(_) => Arc::default(),
+        }
+    }
+
+    /// A pod is gone: what only it wanted is watched no longer.
+    pub(crate) fn release(&self, uid: &str) {
+        self.config_maps.release(uid);
+        self.secrets.release(uid);
+    }
+}
+
+/// Who wants an object, and where to say that it changed.
+#[derive(Clone)]
+pub(crate) struct Subscriber {
+    pub(crate) uid: String,
+    pub(crate) to: UnboundedSender<Message>,
+}
+
+impl<K: Freezable> Cache<K> {
+    async fn get(&self, client: &kube::Client, key: Key, pod: &Subscriber) -> Option<Arc<K>> {
+        let mut state = {
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries.entry(key.clone()).or_insert_with(|| Entry::watching(client, key));
+            let mut wanted_by = entry.wanted_by.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted_by.insert(pod.uid.clone(), pod.to.clone());
+            entry.state.clone()
+        };
+        match state.wait_for(|state| !matches!(state, State::Unknown)).await.as_deref() {
+            Ok(State::Present(object)) => Some(Arc::clone(object)),
+            _ => None,
+        }
+    }
+
+    fn release(&self, uid: &str) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|_, entry| {
+            let mut wanted_by = entry.wanted_by.lock().unwrap_or_else(PoisonError::into_inner);
+            wanted_by.remove(uid);
+            !wanted_by.is_empty()
+        });
+    }
+}
+
+impl<K: Freezable> Entry<K> {
+    fn watching(client: &kube::Client, key: Key) -> Entry<K> {
+        let (to, state) = watch::channel(State::Unknown);
+        let wanted_by: Arc<Mutex<HashMap<String, UnboundedSender<Message>>>> = Arc::default();
+        let task = tokio::spawn(follow::<K>(client.clone(), key, to, Arc::clone(&wanted_by)));
+        Entry { state, wanted_by, _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+/// Keeps `to` at the object's present state, and tells the pods that want it.
+async fn follow<K: Freezable>(
+    client: kube::Client,
+    (namespace, name): Key,
+    to: watch::Sender<State<K>>,
+    wanted_by: Arc<Mutex<HashMap<String, UnboundedSender<Message>>>>,
+) {
+    let api: Api<K> = Api::namespaced(client, &namespace);
+    let mut version = None;
+    let mut set = |state: State<K>| {
+        if let State::Present(object) = &state {
+            let new = object.meta().resource_version.clone();
+            if version.is_some() && version == new {
+                return;
+            }
+            version = new;
+        } else {
+            version = None;
+        }
+        let first = matches!(*to.borrow(), State::Unknown);
+        to.send_replace(state);
+        if !first {
+            for pod in wanted_by.lock().unwrap_or_else(PoisonError::into_inner).values() {
+                // A pod whose task has ended needs no news.
+                pod.send(Message::SourcesChanged).ok();
+            }
+        }
+    };
+    // A plain read first: it is the quickest way to a first answer, which a starting pod waits for.
+    loop {
+        match api.get_opt(&name).await {
+            Ok(Some(object)) if object.is_immutable() => return set(State::Present(Arc::new(object))),
+            Ok(Some(object)) => break set(State::Present(Arc::new(object))),
+            Ok(None) => break set(State::Absent),
+            Err(error) => {
+                tracing::debug!(%error, namespace, name, "referenced object not read");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = watcher(api, only).default_backoff().boxed();
+    let mut seen = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => seen = false,
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                seen = true;
+                let done = object.is_immutable();
+                set(State::Present(Arc::new(object)));
+                if done {
+                    return;
+                }
+            }
+            Ok(watcher::Event::Delete(_)) => set(State::Absent),
+            Ok(watcher::Event::InitDone) if !seen => set(State::Absent),
+            Ok(watcher::Event::InitDone) => {}
+            Err(error) => tracing::debug!(%error, namespace, name, "watch of a referenced object"),
+        }
+    }
+}
+
+async fn watch_services(client: kube::Client, to: watch::Sender<Option<Arc<Vec<Arc<Service>>>>>) {
+    let mut all: HashMap<Key, Arc<Service>> = HashMap::new();
+    let mut listing: HashMap<Key, Arc<Service>> = HashMap::new();
+    let key = |service: &Service| {
+        let meta = &service.metadata;
+        (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    };
+    let mut events = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let mut listed = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listing.clear(),
+            Ok(watcher::Event::InitApply(service)) => {
+                listing.insert(key(&service), Arc::new(service));
+            }
+            Ok(watcher::Event::InitDone) => {
+                all = std::mem::take(&mut listing);
+                listed = true;
+            }
+            Ok(watcher::Event::Apply(service)) => {
+                all.insert(key(&service), Arc::new(service));
+            }
+            Ok(watcher::Event::Delete(service)) => {
+                all.remove(&key(&service));
+            }
+            Err(error) => tracing::debug!(%error, "watch of services"),
+        }
+        if listed {
+            to.send_replace(Some(Arc::new(all.values().cloned().collect())));
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! One task a pod: it feeds the worker with what happens and sets off what the worker wants done.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use journal::{Cause, Rule, What};
+use k8s_openapi::api::core::v1::Pod;
+use pods::downward::Place;
+use pods::ports::{ContainerId, Exit, Inventory};
+use pods::worker::{Action, Event, Worker};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::effects;
+use crate::host::{Host, Known, subject, uid};
+use crate::objects::Subscriber;
+use crate::status_writer::Writer;
+use crate::volumes::Volumes;
+
+/// What reaches a pod's task from outside or from its own effects.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Event(Event),
+    /// A container ended, as the runtime says.
+    Exited {
+        container: String,
+        attempt: u32,
+        exit: Exit,
+    },
+    /// A ConfigMap or Secret that the pod refers to changed.
+    SourcesChanged,
+    /// When the first of the pod's tokens wants to be renewed.
+    RenewAt(Timestamp),
+}
+
+/// What a pod's effects share.
+pub(crate) struct Context {
+    pub(crate) host: Arc<Host>,
+    pub(crate) to: UnboundedSender<Message>,
+    pub(crate) uid: String,
+    pub(crate) volumes: Mutex<Volumes>,
+    pub(crate) addresses: Mutex<Vec<IpAddr>>,
+}
+
+impl Context {
+    pub(crate) fn send(&self, event: Event) {
+        // The task has ended only when nothing of the pod is left to hear of.
+        self.to.send(Message::Event(event)).ok();
+    }
+
+    pub(crate) fn subscriber(&self) -> Subscriber {
+        Subscriber { uid: self.uid.clone(), to: self.to.clone() }
+    }
+
+    pub(crate) fn volumes(&self) -> MutexGuard<'_, Volumes> {
+        self.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_addresses(&self, addresses: &[IpAddr]) {
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+    }
+
+    /// Where the pod's network is, for port forwarding.
+    pub(crate) fn set_namespace(&self, path: Option<PathBuf>) {
+        if let Some(known) = self.host.pods().get_mut(&self.uid) {
+            known.network_namespace = path;
+        }
+    }
+
+    /// What the downward API may tell.
+    pub(crate) fn place(&self, pod: &Pod) -> Place {
+        let own = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let host_ips = self.host.config.node_ips.clone();
+        let host_network = pod.spec.as_ref().is_some_and(|s| s.host_network == Some(true));
+        Place {
+            pod_ips: if host_network { host_ips.clone() } else { own },
+            host_ips,
+            allocatable_milli_cpu: i64::from(self.host.machine.cpus) * 1000,
+            allocatable_memory_bytes: self.host.machine.memory_bytes as i64,
+            allocatable_storage_bytes: crate::machine::disk(&self.host.config.data_dir).capacity_bytes as i64,
+        }
+    }
+}
+
+struct Task {
+    context: Arc<Context>,
+    worker: Worker,
+    from: UnboundedReceiver<Message>,
+    effects: JoinSet<()>,
+    /// Cancelled when the pod comes down: setting up its volumes is no longer tried.
+    mounting: CancellationToken,
+    writer: Writer,
+    wake_at: Option<Timestamp>,
+    renew_at: Option<Timestamp>,
+    /// Exits that were heard of before the start that they belong to.
+    early: BTreeMap<(String, u32), Exit>,
+    done: bool,
+}
+
+/// Takes a pod in. `found` is what the runtime already has of it.
+pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, found: Option<Inventory>, stop: CancellationToken) {
+    let (to, from) = unbounded_channel();
+    let uid = uid(&pod).to_string();
+    let known = Known {
+        pod: Arc::clone(&pod),
+        status: pod.status.clone().map(Arc::new),
+        to: to.clone(),
+        network_namespace: None,
+    };
+    host.pods().insert(uid.clone(), known);
+    let context =
+        Arc::new(Context { host: Arc::clone(host), to, uid, volumes: Mutex::default(), addresses: Mutex::default() });
+    let worker = Worker::new(Arc::clone(&pod), host.config.node_ips.clone(), Timestamp::now());
+    let task = Task {
+        writer: Writer::spawn(host.client.clone(), Arc::clone(&pod)),
+        context,
+        worker,
+        from,
+        effects: JoinSet::new(),
+        mounting: CancellationToken::new(),
+        wake_at: None,
+        renew_at: None,
+        early: BTreeMap::new(),
+        done: false,
+    };
+    tokio::spawn(task.run(found, stop));
+}
+
+impl Task {
+    async fn run(mut self, found: Option<Inventory>, stop: CancellationToken) {
+        let pod = Arc::clone(self.worker.pod());
+        let first = match found {
+            Some(found) => {
+                let running = found.containers.iter().any(|c| c.phase == pods::ports::ContainerPhase::Running);
+                self.context.host.record(subject(&pod), What::Adopted { running });
+                Event::Adopted(effects::adopt(&self.context, &pod, found).await)
+            }
+            None if pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) => Event::Adopted(Default::default()),
+            None => {
+                self.context.host.record(subject(&pod), What::PodAdmitted);
+                Event::Clock
+            }
+        };
+        self.feed(first);
+        while !self.done {
+            let alarm = [self.wake_at, self.renew_at].into_iter().flatten().min();
+            tokio::select! {
+                // A stopping kubelet leaves its pods as they are.
+                () = stop.cancelled() => return,
+                message = self.from.recv() => match message {
+                    Some(message) => self.take(message).await,
+                    None => return,
+                },
+                () = until(alarm), if alarm.is_some() => self.ring(),
+                Some(_) = self.effects.join_next(), if !self.effects.is_empty() => {}
+            }
+        }
+        self.forget();
+    }
+
+    fn ring(&mut self) {
+        let now = Timestamp::now();
+        if self.renew_at.is_some_and(|at| at <= now) {
+            self.renew_at = None;
+            self.refresh();
+        }
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            self.feed(Event::Clock);
+        }
+    }
+
+    async fn take(&mut self, message: Message) {
+        match message {
+            Message::Event(Event::Spec(pod)) => {
+                let changed = self.worker.pod().metadata.labels != pod.metadata.labels
+                    || self.worker.pod().metadata.annotations != pod.metadata.annotations;
+                self.feed(Event::Spec(pod));
+                if changed {
+                    self.refresh();
+                }
+            }
+            Message::Event(event) => {
+                let started = match &event {
+                    Event::Started { container, attempt, .. } => Some((container.clone(), *attempt)),
+                    _ => None,
+                };
+                self.feed(event);
+                if let Some((container, attempt)) = started
+                    && let Some(exit) = self.early.remove(&(container.clone(), attempt))
+                {
+                    self.exited(container, attempt, exit).await;
+                }
+            }
+            Message::Exited { container, attempt, exit } => {
+                let known = self.worker.slots().iter().any(|s| s.name() == container && s.attempt == Some(attempt));
+                if known {
+                    self.exited(container, attempt, exit).await;
+                } else {
+                    self.early.insert((container, attempt), exit);
+                }
+            }
+            Message::SourcesChanged => {
+                self.refresh();
+                self.feed(Event::SourcesChanged);
+            }
+            Message::RenewAt(at) => self.renew_at = Some(at),
+        }
+    }
+
+    /// An exit goes on record before anything is done about it.
+    async fn exited(&mut self, container: String, attempt: u32, exit: Exit) {
+        let pod = Arc::clone(self.worker.pod());
+        let id = ContainerId { pod_uid: self.context.uid.clone(), name: container.clone(), attempt };
+        let words = effects::last_words(&self.context.host, &pod, &id, &exit).await;
+        let what = What::Exited {
+            code: exit.code,
+            signal: exit.signal,
+            oom_killed: exit.oom_killed,
+            ran_ms: exit.finished.duration_since(exit.started).as_millis().max(0) as u64,
+            last_lines: words.last_lines,
+        };
+        let record = self.context.host.record(subject(&pod).container(container.clone(), attempt), what);
+        let (message, record) = (words.message, Some(record));
+        self.feed(Event::Exited { container, attempt, exit, message, record });
+    }
+
+    fn feed(&mut self, event: Event) {
+        for action in self.worker.step(Timestamp::now(), event) {
+            self.perform(action);
+        }
+        if let Some(known) = self.context.host.pods().get_mut(&self.context.uid) {
+            known.pod = Arc::clone(self.worker.pod());
+        }
+    }
+
+    fn refresh(&mut self) {
+        if self.context.volumes().is_empty() || self.worker.is_ending() {
+            return;
+        }
+        let (context, pod) = (Arc::clone(&self.context), Arc::clone(self.worker.pod()));
+        self.effects.spawn(async move { effects::refresh(&context, &pod).await });
+    }
+
+    fn perform(&mut self, action: Action) {
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(self.worker.pod());
+        let id = |name: String, attempt| ContainerId { pod_uid: context.uid.clone(), name, attempt };
+        match action {
+            Action::CreateSandbox => {
+                self.effects.spawn(async move { effects::create_sandbox(&context, &pod).await });
+            }
+            Action::Mount => {
+                let stop = self.mounting.clone();
+                self.effects.spawn(async move {
+                    stop.run_until_cancelled(effects::mount(&context, &pod)).await;
+                });
+            }
+            Action::Pull { container } => {
+                self.effects.spawn(async move { effects::pull(&context, &pod, container).await });
+            }
+            Action::Start { container, attempt } => {
+                self.record_restart(&container, attempt);
+                let image_of = self.container(&container);
+                let target = self.target(&container);
+                self.effects.spawn(async move {
+                    effects::start(&context, &pod, image_of, attempt, target).await;
+                });
+            }
+            Action::Resize { container, attempt } => {
+                let (id, spec) = (id(container.clone(), attempt), self.container(&container));
+                self.effects.spawn(async move { effects::resize(&context, &pod, &id, spec).await });
+            }
+            Action::Hook { container, attempt, hook, deadline } => {
+                let (id, spec) = (id(container.clone(), attempt), self.container(&container));
+                self.effects.spawn(async move { effects::run_hook(&context, &pod, &id, spec, hook, deadline).await });
+            }
+            Action::Probe { container, attempt, probe } => {
+                let counts = self.worker.probe_failures(&container, probe).unwrap_or((0, 1));
+                let (id, spec) = (id(container.clone(), attempt), self.container(&container));
+                self.effects.spawn(async move { effects::probe(&context, &pod, &id, spec, probe, counts).await });
+            }
+            Action::Signal { container, attempt, signal, because } => {
+                let id = id(container, attempt);
+                self.effects.spawn(async move { effects::signal(&context, &pod, &id, signal, because).await });
+            }
+            Action::Remove { container, attempt } => {
+                let id = id(container, attempt);
+                self.effects.spawn(async move { effects::remove_container(&context, &pod, &id).await });
+            }
+            Action::RemoveSandbox { because } => {
+                self.mounting.cancel();
+                self.effects.spawn(async move { effects::remove_sandbox(&context, &pod, because).await });
+            }
+            Action::Tell { severity, reason, message, container } => {
+                context.host.events.pod(&pod, container.as_deref(), severity, reason, message);
+            }
+            Action::BackedOff { container, wait, evidence } => {
+                let because = Cause::kubelet(Rule::CrashBackOff, evidence);
+                let what = What::BackOff { wait_ms: wait.as_millis().max(0) as u64, because };
+                let about = journal::Subject { container: Some(container), ..subject(&pod) };
+                context.host.record(about, what);
+            }
+            Action::Report(status) => {
+                if let Some(known) = context.host.pods().get_mut(&context.uid) {
+                    known.status = Some(Arc::new((*status).clone()));
+                }
+                self.writer.write(*status);
+            }
+            Action::Delete => self.writer.delete(),
+            Action::Done => self.done = true,
+            Action::WakeAt(at) => self.wake_at = Some(at),
+        }
+    }
+
+    fn record_restart(&self, container: &str, attempt: u32) {
+        let slot = self.worker.slots().iter().find(|slot| slot.name() == container);
+        if let Some(dead) = slot.and_then(|slot| slot.dead.as_ref()) {
+            let because = Cause::kubelet(Rule::RestartPolicy, dead.record.into_iter().collect());
+            let about = subject(self.worker.pod()).container(container, attempt);
+            self.context.host.record(about, What::Restart { because });
+        }
+    }
+
+    fn container(&self, name: &str) -> Arc<k8s_openapi::api::core::v1::Container> {
+        let slot = self.worker.slots().iter().find(|slot| slot.name() == name);
+        slot.map(|slot| Arc::clone(&slot.container)).unwrap_or_default()
+    }
+
+    /// The container whose processes an ephemeral one is to see (`targetContainerName`).
+    fn target(&self, name: &str) -> Option<ContainerId> {
+        let spec = self.worker.pod().spec.as_ref()?;
+        let own = spec.ephemeral_containers.iter().flatten().find(|c| c.name == name)?;
+        let target = own.target_container_name.clone().filter(|target| !target.is_empty())?;
+        let slot = self.worker.slots().iter().find(|slot| slot.name() == target)?;
+        Some(ContainerId { pod_uid: self.context.uid.clone(), name: target, attempt: slot.attempt? })
+    }
+
+    /// Nothing of the pod is left: neither is anything that was kept for it.
+    fn forget(&mut self) {
+        let host = &self.context.host;
+        host.pods().remove(&self.context.uid);
+        host.objects.release(&self.context.uid);
+        host.tokens.forget(&self.context.uid);
+        host.metrics.forget(&self.context.uid);
+        effects::remove_files(host, self.worker.pod());
+    }
+}
+
+async fn until(at: Option<Timestamp>) {
+    let Some(at) = at else { return };
+    let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+    // Timers may fire a little early by the wall clock; a millisecond more keeps the worker from being asked twice.
+    tokio::time::sleep(wait + Duration::from_millis(1)).await;
+}
