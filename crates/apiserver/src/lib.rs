@@ -1,1 +1,46 @@
-//! (to be written)
+//! The API server: HTTPS and an in-process door, who is asking and whether they may, the generic verbs over a
+//! [`store::Store`], the watch cache, subresources, discovery and OpenAPI.
+//!
+//! It deliberately knows no kind's fields: what differs between kinds stands in their [`kinds::Kind`], and there is a
+//! file per verb, never a handler per kind. It holds no state of its own but caches: everything durable is in the store.
+//!
+//! Start with [`server::ApiServer`], then follow a request through `pipeline.rs`, `dispatch.rs` and `verbs/`.
+
+mod admission;
+mod allocate;
+mod authn;
+mod authz;
+mod cache;
+mod caches;
+mod catalog;
+mod codec;
+mod context;
+mod crd;
+mod discovery;
+mod dispatch;
+mod health;
+pub mod http;
+mod jsonpath;
+mod kubelet;
+mod managed;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod pipeline;
+mod protobuf;
+mod query;
+mod registry;
+mod request_info;
+mod respond;
+mod reviews;
+mod select;
+mod server;
+mod startup;
+mod strategy;
+mod subresources;
+mod table;
+mod verbs;
+mod view;
+
+pub use admit::UserInfo;
+pub use server::{ApiServer, Config, KubeletClient, StartError};

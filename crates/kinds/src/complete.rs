@@ -13,9 +13,6 @@ pub fn complete(value: &mut Value, name: &str) {
 }
 
 fn complete_object(object: &mut Map<String, Value>, definition: &Definition) {
-    if let Some(rule) = definition.rule {
-        rule(object);
-    }
     for (name, field) in &definition.fields {
         let missing = match object.get(*name) {
             None | Some(Value::Null) => true,
@@ -87,11 +84,7 @@ mod tests {
         complete(&mut container, "io.k8s.api.core.v1.Container");
         assert_eq!(
             container,
-            json!({
-                "name": "web", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {},
-                "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log",
-                "terminationMessagePolicy": "File",
-            })
+            json!({"name": "web", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}})
         );
     }
 }

@@ -141,8 +141,6 @@ pub enum Generation {
     OfSpec,
     /// As `OfSpec`, and counts changes of annotations too (Deployment).
     OfSpecAndAnnotations,
-    /// Starts at 1 and counts changes of anything but `.metadata` (custom resources without a status of their own).
-    OfEverything,
     /// Starts at 1 and counts changes of `.template` (PodTemplate).
     OfTemplate,
     /// Starts at 1 and stays there (PriorityClass).

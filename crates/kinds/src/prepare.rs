@@ -33,14 +33,14 @@ impl Kind {
         }
     }
 
-    /// Fills in defaults, in place: first those that depend on other fields, then the types'.
+    /// Fills in defaults, in place: the types' and then those that depend on other fields.
     pub fn default(&self, object: &mut Value) {
-        if let Some(defaults) = self.conditional_defaults {
-            defaults(object);
-        }
         match &self.schema {
             SchemaSource::Facts(name) => complete(object, name),
-            SchemaSource::Custom(schema) => schema.default(object),
+            SchemaSource::Custom(_) => {}
+        }
+        if let Some(defaults) = self.conditional_defaults {
+            defaults(object);
         }
     }
 
@@ -65,21 +65,11 @@ impl Kind {
                 object::set_name(object, &name);
             }
         }
-        if self.has_status()
-            && let Value::Object(fields) = object
-        {
-            fields.remove("status");
+        if self.has_status() {
+            self.drop_status(object);
         }
         if let Some(rule) = self.on_create {
             rule(object);
-        }
-        self.complete(object);
-    }
-
-    /// Completes the object with what its type always has.
-    fn complete(&self, object: &mut Value) {
-        if let SchemaSource::Facts(name) = &self.schema {
-            complete(object, name);
         }
     }
 
@@ -139,9 +129,7 @@ impl Kind {
         *new = old.clone();
         match status {
             Some(status) => new["status"] = status,
-            None => {
-                object::take(new, &["status"]);
-            }
+            None => self.drop_status(new),
         }
         if let Some(metadata) = metadata {
             if self.status_keeps_metadata {
@@ -155,7 +143,15 @@ impl Kind {
         if let Some(rule) = self.on_status_update {
             rule(new, old);
         }
-        self.complete(new);
+    }
+
+    fn drop_status(&self, object: &mut Value) {
+        if let Value::Object(fields) = object {
+            fields.remove("status");
+        }
+        if let SchemaSource::Facts(name) = &self.schema {
+            complete(object, name);
+        }
     }
 
     /// Every failure of an object: its metadata, and the kind's own rules.
@@ -212,8 +208,8 @@ impl Generation {
             Generation::OfSpecAndAnnotations => {
                 new.get("spec") != old.get("spec") || object::annotations(new) != object::annotations(old)
             }
-            Generation::OfAll | Generation::OfEverything => {
-                let skip = |field: &String| field == "metadata" || (field == "status" && self == Generation::OfAll);
+            Generation::OfAll => {
+                let skip = |field: &String| matches!(field.as_str(), "metadata" | "status");
                 let part = |of: &Value| -> Map<String, Value> {
                     let fields = of.as_object().into_iter().flatten();
                     fields.filter(|(field, _)| !skip(field)).map(|(k, v)| (k.clone(), v.clone())).collect()

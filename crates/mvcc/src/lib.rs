@@ -8,6 +8,8 @@ mod error;
 mod history;
 mod keys;
 mod leases;
+#[cfg(test)]
+mod model_tests;
 mod snapshot;
 mod state;
 mod txn;

@@ -1,7 +1,10 @@
 //! A state as plain parts, for a snapshot file: the keys as they were at the compacted revision and the changes since.
 
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::history::History;
 use crate::state::Mvcc;
@@ -21,15 +24,47 @@ pub struct Image {
 }
 
 impl Mvcc {
+    /// Everything at once.
     pub fn image(&self) -> Image {
+        let mut image = self.image_head();
+        image.base = self.base_after(None, usize::MAX);
+        image.events = self.events_from(0, usize::MAX);
+        image
+    }
+
+    /// An image to be filled piece by piece while the state goes on: the history keeps what was true at its revision. It is
+    /// good as long as the state is not compacted meanwhile.
+    pub fn image_head(&self) -> Image {
         Image {
             revision: self.revision,
             compacted: self.compacted,
             applied: self.applied,
-            base: self.index.values().filter_map(|history| history.at(self.compacted)).cloned().collect(),
-            events: self.events.iter().map(|event| (event.kind, event.kv.clone())).collect(),
+            base: Vec::new(),
+            events: Vec::new(),
             leases: self.leases.iter().map(|lease| (lease.id, lease.ttl)).collect(),
         }
+    }
+
+    /// Keys after `after` as of the compacted revision, and where to go on, which is `None` at the end. At most `limit` keys
+    /// are looked at.
+    pub fn base_chunk(&self, after: Option<&[u8]>, limit: usize) -> (Vec<Arc<KeyValue>>, Option<Bytes>) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut kvs = Vec::new();
+        let mut last = None;
+        for (key, history) in self.index.range::<[u8], _>((from, Bound::Unbounded)).take(limit) {
+            kvs.extend(history.at(self.compacted).cloned());
+            last = Some(key);
+        }
+        (kvs, last.cloned())
+    }
+
+    fn base_after(&self, after: Option<&[u8]>, limit: usize) -> Vec<Arc<KeyValue>> {
+        self.base_chunk(after, limit).0
+    }
+
+    /// Changes since the compacted revision, from the `skip`th on.
+    pub fn events_from(&self, skip: usize, limit: usize) -> Vec<(EventKind, Arc<KeyValue>)> {
+        self.events.iter().skip(skip).take(limit).map(|event| (event.kind, event.kv.clone())).collect()
     }
 
     /// The state that an image was taken of, except that leases have their whole time from `now`.

@@ -54,6 +54,7 @@ pub enum Source {
 pub trait Object: Any + Send + Sync {
     fn meta(&self) -> &ObjectMeta;
     fn as_any(&self) -> &dyn Any;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
 /// A kind that has a store in the [`Cache`].
@@ -69,6 +70,9 @@ impl<K: Kept> Object for K {
         self.metadata()
     }
     fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 }
@@ -399,4 +403,5 @@ kept! {
     cluster_roles: ClusterRole in rbac v1;
     signing_requests: CertificateSigningRequest in certificates v1;
     priority_classes: PriorityClass in scheduling v1;
+    csi_nodes: CSINode in storage v1;
 }

@@ -21,13 +21,18 @@ pub mod selector;
 pub mod settings;
 
 mod claim;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod fence;
 mod hash;
+mod history;
+mod job;
+mod nodefit;
 mod replicaset;
 mod rootca;
 mod serviceaccount;
+mod statefulset;
 mod template;
 
 pub use cache::{Cache, Change, Key, Of, Source};

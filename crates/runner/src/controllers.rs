@@ -17,7 +17,7 @@ use crate::events::Recorder;
 use crate::execute::{Filler, Shared};
 use crate::queue::Queue;
 use crate::reflector::{Source, reflect};
-use crate::{Error, Options, collector, namespaces};
+use crate::{Error, Options, collector, namespaces, scheduler};
 
 /// A controller with its queue.
 struct Running {
@@ -31,12 +31,14 @@ struct Routes {
     running: Vec<Arc<Running>>,
     by_kind: HashMap<Of, Vec<(usize, reconcile::controller::Keys)>>,
     namespaces: Arc<Queue<String>>,
+    /// The scheduler, when it runs in the same process.
+    scheduler: Option<scheduler::Inbox>,
     /// The cache the routes look keys up in; set once, right after the cache is made.
     shared: OnceLock<std::sync::Weak<Shared>>,
 }
 
 impl Routes {
-    fn new() -> Routes {
+    fn new(scheduler: Option<scheduler::Inbox>) -> Routes {
         let mut by_kind: HashMap<Of, Vec<_>> = HashMap::new();
         let mut running = Vec::new();
         for (at, controller) in CONTROLLERS.iter().enumerate() {
@@ -46,7 +48,7 @@ impl Routes {
             let failures = Mutex::new(HashMap::new());
             running.push(Arc::new(Running { controller, queue: Queue::default(), failures }));
         }
-        Routes { running, by_kind, namespaces: Arc::new(Queue::default()), shared: OnceLock::new() }
+        Routes { running, by_kind, namespaces: Arc::new(Queue::default()), scheduler, shared: OnceLock::new() }
     }
 
     fn route(&self, change: &Change) {
@@ -58,17 +60,26 @@ impl Routes {
                 self.running[*at].queue.add(key);
             }
         }
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.put(change);
+        }
         if let Some(namespace) = namespaces::concerned(&shared.cache, change) {
             self.namespaces.add(namespace);
         }
     }
 }
 
-/// Runs every controller until `stop`.
-pub async fn run(client: kube::Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
+/// Runs every controller until `stop`, and with `scheduling` the scheduler over the same cache.
+pub async fn run(
+    client: kube::Client,
+    scheduling: Option<kube::Client>,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let api = Api::new(client);
     let mut tasks = JoinSet::new();
-    let routes = Arc::new(Routes::new());
+    let (inbox, letters) = scheduler::inbox();
+    let routes = Arc::new(Routes::new(scheduling.is_some().then_some(inbox)));
     let router = routes.clone();
     let shared = Arc::new(Shared {
         api: api.clone(),
@@ -85,6 +96,9 @@ pub async fn run(client: kube::Client, options: Options, stop: CancellationToken
         let work = work(shared.clone(), running.clone(), options.clone(), listed.clone());
         tasks.spawn(work);
     }
+    if let Some(client) = scheduling {
+        tasks.spawn(scheduler::work(Api::new(client), letters, listed));
+    }
     tasks.spawn(namespaces::run(shared.clone(), routes.namespaces.clone()));
     tasks.spawn(collector::run(shared.clone()));
     stop.cancelled().await;
@@ -92,7 +106,7 @@ pub async fn run(client: kube::Client, options: Options, stop: CancellationToken
     Ok(())
 }
 
-fn start_reflector(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, of: Of) -> watch::Receiver<bool> {
+pub fn start_reflector(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, of: Of) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     let source = Source {
         resource: of.resource().clone(),

@@ -40,11 +40,21 @@ pub enum Error {
 
 /// Runs every controller until `stop`.
 pub async fn run_controllers(client: kube::Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
-    let work = controllers::run(client.clone(), options.clone(), stop.child_token());
+    let work = controllers::run(client.clone(), None, options.clone(), stop.child_token());
     elected(client, "kube-controller-manager", &options, &stop, work).await
 }
 
-/// Runs the scheduler until `stop`.
+/// Runs the controllers and the scheduler over one cache until `stop`: for a process that is the whole control plane.
+pub async fn run_control_plane(
+    controllers: kube::Client,
+    scheduler: kube::Client,
+    options: Options,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    controllers::run(controllers, Some(scheduler), options, stop).await
+}
+
+/// Runs the scheduler alone until `stop`.
 pub async fn run_scheduler(client: kube::Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
     let work = scheduler::run(client.clone(), stop.child_token());
     elected(client, "kube-scheduler", &options, &stop, work).await

@@ -1,15 +1,17 @@
 //! Where a cluster's data lives: the [`Store`] trait with etcd's semantics, the embedded engine behind it
 //! ([`Embedded`]: segmented log, group commit, snapshots, recovery), and the ring file of the node's journal
-//! ([`JournalRing`]). It knows bytes and revisions, and no Kubernetes.
+//! ([`journal_ring::JournalRing`]). It knows bytes and revisions, and no Kubernetes.
 //!
 //! Start at `api.rs` for what callers see, and at `embedded/mod.rs` for how a write becomes durable.
 
 mod api;
 mod embedded;
 mod error;
+pub mod journal_ring;
 mod watch;
 
 pub use api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
-pub use embedded::{Embedded, Options};
+pub use embedded::{Embedded, Options, SlowSync};
 pub use error::Error;
+pub use journal_ring::JournalRing;
 pub use mvcc;

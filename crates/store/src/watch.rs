@@ -1,7 +1,7 @@
 //! Who watches what, and what each has not read yet.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -25,9 +25,16 @@ struct Watcher {
     unread: Arc<AtomicUsize>,
 }
 
-/// The live watches. Events are handed over in the order of their revisions, by one thread at a time.
+/// The live watches. Whoever applies changes holds them until the changes are delivered, and whoever begins a watch holds
+/// them before it looks at the state; so what a reader of the state can see has been delivered once `lock` returns.
 pub(crate) struct Hub {
     watchers: Mutex<Vec<Watcher>>,
+    unread_events_max: usize,
+}
+
+/// The watches, held. To be taken before the state's lock, never after.
+pub(crate) struct Watchers<'a> {
+    list: MutexGuard<'a, Vec<Watcher>>,
     unread_events_max: usize,
 }
 
@@ -36,14 +43,16 @@ impl Hub {
         Self { watchers: Mutex::new(Vec::new()), unread_events_max }
     }
 
-    fn watchers(&self) -> std::sync::MutexGuard<'_, Vec<Watcher>> {
+    pub fn lock(&self) -> Watchers<'_> {
         // A watcher list is whole at every step: a panic elsewhere leaves nothing half done.
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
+        let list = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        Watchers { list, unread_events_max: self.unread_events_max }
     }
+}
 
-    /// Begins a watch. The caller holds the state so that nothing is applied meanwhile: `past` are the changes from the
-    /// start revision up to `current`, and `deliver` brings what is applied after it.
-    pub fn add(&self, request: WatchRequest, past: Vec<Event>, current: Revision) -> WatchStream {
+impl Watchers<'_> {
+    /// Begins a watch: `past` are the changes from its start revision up to `current`.
+    pub fn add(&mut self, request: WatchRequest, past: Vec<Event>, current: Revision) -> WatchStream {
         let (answers, stream) = mpsc::unbounded_channel();
         let unread = Arc::new(AtomicUsize::new(0));
         let watcher = Watcher {
@@ -61,34 +70,36 @@ impl Hub {
             assert!(seen, "the reader is still in this function");
             unread.store(0, Ordering::Relaxed);
         }
-        self.watchers().push(watcher);
+        self.list.push(watcher);
         reading(stream, unread)
     }
 
     /// Events of one or several whole revisions, the last of which is `revision`.
-    pub fn deliver(&self, events: &[Event], revision: Revision) {
+    pub fn deliver(&mut self, events: &[Event], revision: Revision) {
         if events.is_empty() {
             return;
         }
-        self.watchers().retain(|watcher| {
+        let unread_events_max = self.unread_events_max;
+        self.list.retain(|watcher| {
             let wanted = events.iter().filter(|event| watcher.wants(event)).cloned().collect::<Vec<_>>();
             match wanted.is_empty() {
                 true => !watcher.answers.is_closed(),
-                false => watcher.send(wanted, revision, self.unread_events_max),
+                false => watcher.send(wanted, revision, unread_events_max),
             }
         });
     }
 
-    pub fn progress(&self, revision: Revision) {
-        self.watchers().retain(|watcher| match watcher.progress_notify && watcher.next_revision <= revision + 1 {
+    /// Tells watches that want it, and have begun, that they have seen everything up to `revision`.
+    pub fn progress(&mut self, revision: Revision) {
+        self.list.retain(|watcher| match watcher.progress_notify && watcher.next_revision <= revision + 1 {
             true => watcher.answers.send(Ok(WatchResponse { revision, ..WatchResponse::default() })).is_ok(),
             false => !watcher.answers.is_closed(),
         });
     }
 
     /// Ends every watch.
-    pub fn close(&self) {
-        for watcher in self.watchers().drain(..) {
+    pub fn close(&mut self) {
+        for watcher in self.list.drain(..) {
             // A reader that has gone needs no goodbye.
             drop(watcher.answers.send(Err(Error::Closed)));
         }

@@ -1,10 +1,6 @@
 //! `PersistentVolumeClaim` (v1): a pod's claim of storage.
 
-use crate::columns::{access_modes, age, column, name, named, shown, text, text_or, wide};
-use crate::kind::{BuiltInColumns, Declaration, Kind, Str, Subresource};
-use jiff::Timestamp;
-use serde_json::Value;
-use serde_json::json;
+use crate::kind::{Declaration, Kind, Str, Subresource};
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Declaration {
     kind: "PersistentVolumeClaim",
@@ -14,55 +10,6 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Declaration {
     schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
     subresources: &[Subresource::Status],
     unconditional_update: true,
-    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
-
-const COLUMNS: BuiltInColumns = BuiltInColumns {
-    head: &[
-        named("Name", 0),
-        column("Status", "string"),
-        column("Volume", "string"),
-        column("Capacity", "string"),
-        column("Access Modes", "string"),
-        column("StorageClass", "string"),
-        column("VolumeAttributesClass", "string"),
-        column("Age", "string"),
-        wide("VolumeMode", "string"),
-    ],
-    cells,
-};
-
-fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
-    let volume = text(o, "/spec/volumeName");
-    let (capacity, modes) = match volume {
-        "" => ("".to_owned(), json!("")),
-        _ => {
-            let size = o.pointer("/status/capacity/storage").map_or_else(|| "0".to_owned(), shown);
-            (size, access_modes(o, "/status/accessModes"))
-        }
-    };
-    vec![
-        name(o),
-        phase(o),
-        json!(volume),
-        json!(capacity),
-        modes,
-        class(o),
-        text_or(o, "/spec/volumeAttributesClassName", "<unset>"),
-        age(o, now),
-        text_or(o, "/spec/volumeMode", "<unset>"),
-    ]
-}
-
-fn phase(o: &Value) -> Value {
-    let deleted = o.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
-    json!(if deleted { "Terminating" } else { text(o, "/status/phase") })
-}
-
-/// The class by the old annotation, else by the field.
-fn class(o: &Value) -> Value {
-    let beta = machinery::object::annotation(o, "volume.beta.kubernetes.io/storage-class");
-    json!(beta.unwrap_or_else(|| text(o, "/spec/storageClassName")))
-}

@@ -1,0 +1,193 @@
+//! ServiceAccount tokens: signing, verifying, and the keys that others verify them with.
+//!
+//! `kubernetes/kubernetes pkg/serviceaccount/{claims,jwt}.go: the claims, and what a token is bound to`.
+
+use admit::UserInfo;
+use jiff::Timestamp;
+use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::server::Inner;
+
+/// A deleted object still vouches for its tokens this long; clocks differ.
+const LEEWAY_SECONDS: i64 = 60;
+
+/// An object named in a token, with the uid it had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    pub name: String,
+    pub uid: String,
+}
+
+/// The private claims under `kubernetes.io`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Bound {
+    pub namespace: String,
+    pub serviceaccount: Reference,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Reference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Reference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Reference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnafter: Option<i64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    aud: Vec<String>,
+    exp: i64,
+    iat: i64,
+    iss: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    jti: String,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: Bound,
+    nbf: i64,
+    sub: String,
+}
+
+/// The key that signs tokens and verifies them.
+pub struct Signer {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    algorithm: Algorithm,
+    jwk: Jwk,
+    issuer: String,
+}
+
+/// A token that was found good.
+#[derive(Debug)]
+pub struct Verified {
+    pub user: UserInfo,
+    /// The token's audiences among those asked for.
+    pub audiences: Vec<String>,
+}
+
+impl Signer {
+    /// From an RSA or EC private key in PEM.
+    pub fn new(private_pem: &[u8], issuer: &str) -> Result<Signer, jsonwebtoken::errors::Error> {
+        let (encoding, algorithm) = match EncodingKey::from_rsa_pem(private_pem) {
+            Ok(key) => (key, Algorithm::RS256),
+            Err(_) => (EncodingKey::from_ec_pem(private_pem)?, Algorithm::ES256),
+        };
+        let mut jwk = Jwk::from_encoding_key(&encoding, algorithm)?;
+        jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256)?);
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        let decoding = DecodingKey::from_jwk(&jwk)?;
+        Ok(Signer { encoding, decoding, algorithm, jwk, issuer: issuer.to_owned() })
+    }
+
+    /// Signs a token that is good from `now` for so many seconds.
+    pub fn sign(
+        &self,
+        bound: Bound,
+        audiences: Vec<String>,
+        now: Timestamp,
+        seconds: i64,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        let header = Header { kid: self.jwk.common.key_id.clone(), typ: None, ..Header::new(self.algorithm) };
+        let claims = Claims {
+            aud: audiences,
+            exp: now.as_second() + seconds,
+            iat: now.as_second(),
+            iss: self.issuer.clone(),
+            jti: uuid::Uuid::new_v4().to_string(),
+            sub: format!("system:serviceaccount:{}:{}", bound.namespace, bound.serviceaccount.name),
+            kubernetes: bound,
+            nbf: now.as_second(),
+        };
+        jsonwebtoken::encode(&header, &claims, &self.encoding)
+    }
+
+    fn read(&self, token: &str) -> Result<Claims, String> {
+        let mut validation = Validation::new(self.algorithm);
+        validation.validate_aud = false;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &validation);
+        data.map(|data| data.claims).map_err(|error| error.to_string())
+    }
+
+    /// `/openid/v1/jwks`
+    pub fn jwks(&self) -> Value {
+        let set = JwkSet { keys: vec![self.jwk.clone()] };
+        serde_json::to_value(set).unwrap_or_else(|_| json!({ "keys": [] }))
+    }
+
+    /// `/.well-known/openid-configuration`
+    pub fn discovery(&self, jwks_uri: &str) -> Value {
+        let algorithm = if self.algorithm == Algorithm::RS256 { "RS256" } else { "ES256" };
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": jwks_uri,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [algorithm],
+        })
+    }
+}
+
+/// Verifies a token for one of `audiences` (the API server's own, when none is named).
+pub async fn authenticate(server: &Inner, token: &str, audiences: &[String]) -> Result<Verified, String> {
+    let claims = server.signer.read(token)?;
+    let wanted = if audiences.is_empty() { &server.config.audiences } else { audiences };
+    let matching: Vec<String> = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
+    if matching.is_empty() {
+        return Err(format!("token audiences {:?} is invalid for the target audiences {wanted:?}", claims.aud));
+    }
+    let bound = &claims.kubernetes;
+    check(server, "serviceaccounts", &bound.namespace, &bound.serviceaccount).await?;
+    if let Some(secret) = &bound.secret {
+        check(server, "secrets", &bound.namespace, secret).await?;
+    }
+    match (&bound.pod, &bound.node) {
+        // The node of a pod's token only says where the pod runs.
+        (Some(pod), _) => check(server, "pods", &bound.namespace, pod).await?,
+        (None, Some(node)) => check(server, "nodes", "", node).await?,
+        (None, None) => {}
+    }
+    Ok(Verified { user: user(&claims), audiences: matching })
+}
+
+fn user(claims: &Claims) -> UserInfo {
+    let bound = &claims.kubernetes;
+    let namespace_group = format!("system:serviceaccounts:{}", bound.namespace);
+    let mut user = UserInfo::new(claims.sub.clone(), &["system:serviceaccounts", &namespace_group]);
+    user.uid = bound.serviceaccount.uid.clone();
+    let mut extra = |key: &str, value: String| {
+        user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+    };
+    if !claims.jti.is_empty() {
+        extra("credential-id", format!("JTI={}", claims.jti));
+    }
+    if let Some(node) = &bound.node {
+        extra("node-name", node.name.clone());
+        extra("node-uid", node.uid.clone());
+    }
+    if let Some(pod) = &bound.pod {
+        extra("pod-name", pod.name.clone());
+        extra("pod-uid", pod.uid.clone());
+    }
+    user
+}
+
+/// The object must be there, be the same one, and not be deleted for longer than clocks may differ.
+async fn check(server: &Inner, plural: &str, namespace: &str, reference: &Reference) -> Result<(), String> {
+    let kind = kinds::by_resource("", "v1", plural).ok_or("no such kind")?;
+    let found = server.registry.get(kind, namespace, &reference.name).await.map_err(|status| status.message)?;
+    let object = found.ok_or_else(|| format!("{plural} {namespace}/{} not found", reference.name))?.value;
+    if object.pointer("/metadata/uid").and_then(Value::as_str) != Some(reference.uid.as_str()) {
+        return Err(format!("{plural} UID does not match claim ({})", reference.uid));
+    }
+    let deleted: Option<Timestamp> =
+        object.pointer("/metadata/deletionTimestamp").and_then(Value::as_str).and_then(|text| text.parse().ok());
+    if deleted.is_some_and(|at| at.as_second() < Timestamp::now().as_second() - LEEWAY_SECONDS) {
+        return Err(format!("{plural} {namespace}/{} has been deleted", reference.name));
+    }
+    Ok(())
+}

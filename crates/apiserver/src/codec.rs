@@ -1,0 +1,178 @@
+//! Bodies to objects: media types, strict field validation, YAML.
+
+use kinds::kind::SchemaSource;
+use machinery::decode::{self, DecodeError, Decoded};
+use machinery::object;
+use machinery::schema::Schema;
+use machinery::status::Status;
+use serde_json::Value;
+
+use crate::context::{Cx, Payload};
+use crate::query::FieldValidation;
+use crate::strategy;
+
+/// What a body may be written in.
+const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+fn parse(payload: &Payload, schema: Option<&Schema>) -> Result<Result<Decoded, DecodeError>, Status> {
+    match payload.media_type() {
+        "" | "application/json" | "*/*" => Ok(decode::json(&payload.bytes, schema)),
+        "application/yaml" | "text/yaml" => Ok(decode::yaml(&payload.bytes, schema)),
+        "application/vnd.kubernetes.protobuf" => Ok(protobuf(&payload.bytes, schema)),
+        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+    }
+}
+
+fn protobuf(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
+    let value = crate::protobuf::decode(bytes, facts_of).map_err(|error| DecodeError::Syntax(error.to_string()))?;
+    match schema {
+        Some(schema) => decode::value(value, schema),
+        None => Ok(Decoded { value, problems: Vec::new() }),
+    }
+}
+
+/// The facts that describe a version and kind, as upstream names its Go packages after API groups.
+fn facts_of(version: &str, kind: &str) -> Option<String> {
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    if kind.ends_with("Options") && !kind.starts_with("Pod") {
+        return Some(format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
+    }
+    if let Some(SchemaSource::Facts(name)) = kinds::by_kind(group, version, kind).map(|kind| &kind.schema) {
+        return Some((*name).to_owned());
+    }
+    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
+    Some(format!("io.k8s.api.{package}.{version}.{kind}"))
+}
+
+/// A body as a tree, whatever it says.
+pub fn tree(payload: &Payload) -> Result<Value, Status> {
+    match parse(payload, None)? {
+        Ok(decoded) => Ok(decoded.value),
+        Err(error) => Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))),
+    }
+}
+
+/// DeleteOptions or another options object, where a body is given at all.
+pub fn options(payload: &Payload) -> Result<Option<Value>, Status> {
+    if payload.bytes.is_empty() { Ok(None) } else { tree(payload).map(Some) }
+}
+
+/// An object of the request's kind: checked, defaulted, its fields validated as asked.
+pub fn decode(cx: &Cx, payload: &Payload, validation: FieldValidation) -> Result<Value, Status> {
+    let kind = &cx.kind.names.kind;
+    let bare = match parse(payload, None)? {
+        Ok(decoded) => decoded,
+        Err(error) => {
+            let words = format!("couldn't get version/kind; json parse error: {error}");
+            return Err(Status::bad_request(format!(
+                "the object provided is unrecognized (must be of type {kind}): {words} ({})",
+                summary(&payload.bytes)
+            )));
+        }
+    };
+    check_kind(cx, &bare.value)?;
+    let decoded = match built_in_schema(cx) {
+        None => Ok(bare),
+        Some(schema) => parse(payload, Some(&schema))?,
+    };
+    let decoded = decoded.map_err(|error| unreadable(cx, &bare_kind(cx), &error.to_string()))?;
+    let value = finish(cx, decoded, validation, |words| unreadable(cx, &bare_kind(cx), words))?;
+    Ok(value)
+}
+
+/// The same for a tree that a patch has made; `patch` is what a refusal shows.
+pub fn check(cx: &Cx, value: Value, patch: &Value, validation: FieldValidation) -> Result<Value, Status> {
+    check_kind(cx, &value)?;
+    let refuse = |words: &str| machinery::patch::undecodable(patch, words);
+    let decoded = match built_in_schema(cx) {
+        None => Decoded { value, problems: Vec::new() },
+        Some(schema) => decode::value(value, &schema).map_err(|error| refuse(&error.to_string()))?,
+    };
+    finish(cx, decoded, validation, refuse)
+}
+
+/// Custom resources are decoded as they come, and pruned by their own schema afterwards.
+fn built_in_schema(cx: &Cx) -> Option<Schema> {
+    match &cx.kind.schema {
+        SchemaSource::Facts(_) => Some(cx.kind.schema()),
+        SchemaSource::Custom(_) => None,
+    }
+}
+
+fn finish(
+    cx: &Cx,
+    decoded: Decoded,
+    validation: FieldValidation,
+    refuse: impl Fn(&str) -> Status,
+) -> Result<Value, Status> {
+    let Decoded { mut value, problems } = decoded;
+    match validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => problems.iter().for_each(|problem| cx.warn(problem.to_string())),
+        FieldValidation::Strict => {
+            if let Some(words) = decode::strict_error(&problems) {
+                return Err(refuse(&words));
+            }
+        }
+    }
+    value["apiVersion"] = Value::String(cx.kind.api_version());
+    value["kind"] = Value::String(cx.kind.names.kind.to_string());
+    strategy::default(&cx.kind, &mut value);
+    Ok(value)
+}
+
+fn bare_kind(cx: &Cx) -> (String, String) {
+    (cx.kind.names.kind.to_string(), cx.kind.version.to_string())
+}
+
+/// `kubernetes/apiserver pkg/endpoints/handlers/rest.go: transformDecodeError`.
+fn unreadable(cx: &Cx, (kind, version): &(String, String), error: &str) -> Status {
+    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {error}", cx.kind.names.kind))
+}
+
+/// `kubernetes/apiserver pkg/endpoints/handlers/rest.go: summarizeData`, thirty bytes of it.
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let cut = &bytes[..bytes.len().min(SHOWN)];
+    let more = if bytes.len() > SHOWN { " ..." } else { "" };
+    match bytes.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(cut)),
+        Some(_) => format!("{}{more}", cut.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+    }
+}
+
+/// `kubernetes/apiserver pkg/endpoints/handlers/create.go: the body must be of the resource's own version and kind`.
+fn check_kind(cx: &Cx, value: &Value) -> Result<(), Status> {
+    let (version, kind) = (cx.kind.api_version(), cx.kind.names.kind.to_string());
+    if !value.is_object() {
+        let words = "couldn't get version/kind; json parse error: json: cannot unmarshal into a Go struct";
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {words}"
+        )));
+    }
+    let given_version = Some(object::api_version(value)).filter(|text| !text.is_empty()).unwrap_or(&version);
+    let given_kind = Some(object::kind(value)).filter(|text| !text.is_empty()).unwrap_or(&kind);
+    if given_kind == kind && given_version == version {
+        return Ok(());
+    }
+    let catalog = cx.server.catalog.load();
+    let (group, bare) = given_version.rsplit_once('/').unwrap_or(("", given_version));
+    let known = catalog.by_kind(group, bare, given_kind).is_some();
+    if given_kind == kind && known {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({version})"
+        )));
+    }
+    let words = if known {
+        format!(
+            "converting ({bare}.{given_kind}) to ({}.{kind}): unknown conversion",
+            if cx.kind.group.is_empty() { "core" } else { &cx.kind.group }
+        )
+    } else {
+        format!(
+            "no kind {given_kind:?} is registered for version {given_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )
+    };
+    Err(unreadable(cx, &(given_kind.to_owned(), bare.to_owned()), &words))
+}

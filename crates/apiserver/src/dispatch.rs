@@ -1,0 +1,162 @@
+//! From an authorized request to the file that answers it.
+
+use std::sync::Arc;
+
+use admit::UserInfo;
+use http::{Method, Request, StatusCode, header};
+use kinds::{Kind, Subresource, Verbs};
+use machinery::status::Status;
+
+use crate::context::{Cx, Payload};
+use crate::http::{self as wire, Body, HttpResponse};
+use crate::negotiate::Accept;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::server::Inner;
+use crate::strategy::Part;
+use crate::{discovery, health, openapi, subresources, verbs};
+
+/// Answers a request that authorization has let through.
+pub async fn dispatch(
+    server: &Arc<Inner>,
+    user: UserInfo,
+    info: &RequestInfo,
+    query: &Query,
+    request: Request<Body>,
+) -> Result<HttpResponse, Status> {
+    if !info.is_resource {
+        return path(server, info, query, request).await;
+    }
+    let catalog = server.catalog.load_full();
+    let Some(kind) = catalog.find(&info.group, &info.version, &info.resource) else {
+        return Ok(not_a_path());
+    };
+    let misplaced = !kind.namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
+    if misplaced {
+        return Ok(not_a_path());
+    }
+    if request.method() == Method::OPTIONS || info.verb.is_empty() {
+        return Err(Status::method_not_supported(&crate::registry::group_resource(kind), request.method().as_str()));
+    }
+    let mut info = info.clone();
+    if !kind.namespaced() {
+        info.namespace = String::new();
+    }
+    if let Some(stream) = subresource(kind, &info)
+        && subresources::streams(stream)
+    {
+        let cx = cx(server, kind, user, info, query, &request, Accept::JSON);
+        return subresources::stream(&cx, stream, request).await;
+    }
+    let accept = Accept::negotiate(request.headers(), query)?;
+    let cx = cx(server, kind, user, info, query, &request, accept);
+    let content_type =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = content_type.to_owned();
+    let head = request.method() == Method::HEAD;
+    let payload = Payload { bytes: wire::read(request.into_body()).await?, content_type };
+    let mut response =
+        if cx.info.subresource.is_empty() { verb(&cx, &payload).await? } else { sub(&cx, &payload).await? };
+    if head {
+        *response.body_mut() = wire::empty();
+    }
+    Ok(response)
+}
+
+fn cx(
+    server: &Arc<Inner>,
+    kind: &Arc<Kind>,
+    user: UserInfo,
+    info: RequestInfo,
+    query: &Query,
+    request: &Request<Body>,
+    accept: Accept,
+) -> Cx {
+    Cx::new(Arc::clone(server), Arc::clone(kind), user, info, query.clone(), request.headers().clone(), accept)
+}
+
+fn subresource<'a>(kind: &'a Kind, info: &RequestInfo) -> Option<&'a Subresource> {
+    kind.subresources.iter().find(|known| known.name() == info.subresource)
+}
+
+async fn verb(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
+    let named = !cx.info.name.is_empty();
+    let needs_namespace = cx.kind.namespaced() && cx.info.namespace.is_empty();
+    let unsupported = || Status::method_not_supported(&cx.resource(), &cx.info.verb);
+    if needs_namespace && !matches!(cx.info.verb.as_str(), "list" | "watch" | "create") {
+        return Ok(not_a_path());
+    }
+    let has = |verb: Verbs| if cx.kind.verbs.has(verb) { Ok(()) } else { Err(unsupported()) };
+    match (cx.info.verb.as_str(), named) {
+        ("create", false) => {
+            has(Verbs::CREATE)?;
+            if !cx.kind.storage_prefix.is_empty() {
+                if needs_namespace {
+                    return Err(unsupported());
+                }
+                return verbs::create::create(cx, payload).await;
+            }
+            crate::reviews::create(cx, payload).await
+        }
+        ("get", true) => has(Verbs::GET).map(|()| verbs::get::get(cx))?.await,
+        ("list", _) => has(Verbs::LIST).map(|()| verbs::list::list(cx))?.await,
+        ("watch", _) => has(Verbs::WATCH).map(|()| verbs::watch::watch(cx))?.await,
+        ("update", true) => has(Verbs::UPDATE).map(|()| verbs::update::update(cx, payload, Part::Whole))?.await,
+        ("patch", true) => has(Verbs::PATCH).map(|()| verbs::patch::patch(cx, payload, Part::Whole))?.await,
+        ("delete", true) => has(Verbs::DELETE).map(|()| verbs::delete::delete(cx, payload))?.await,
+        ("deletecollection", false) => {
+            has(Verbs::DELETE_COLLECTION).map(|()| verbs::delete::delete_collection(cx, payload))?.await
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+async fn sub(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
+    match subresource(&cx.kind, &cx.info) {
+        Some(known) => subresources::serve(cx, known, payload).await,
+        None => Ok(not_a_path()),
+    }
+}
+
+/// Upstream's mux answers a path it does not know in plain text.
+pub fn not_a_path() -> HttpResponse {
+    wire::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+async fn path(
+    server: &Arc<Inner>,
+    info: &RequestInfo,
+    query: &Query,
+    request: Request<Body>,
+) -> Result<HttpResponse, Status> {
+    let path = info.path.trim_end_matches('/');
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let headers = request.headers();
+    match parts.as_slice() {
+        ["api"] => discovery::legacy(server, headers, query),
+        ["api", version] => discovery::resources(server, headers, query, "", version),
+        ["apis"] => discovery::groups(server, headers, query),
+        ["apis", group] => discovery::group(server, headers, query, group),
+        ["apis", group, version] => discovery::resources(server, headers, query, group, version),
+        ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(server, &parts, query).await),
+        ["version"] => Ok(wire::json(StatusCode::OK, &health::version())),
+        ["metrics"] => Ok(wire::answer(
+            StatusCode::OK,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            wire::full(server.metrics.encode()),
+        )),
+        ["openapi", "v2"] => openapi::v2(server, headers),
+        ["openapi", "v3"] => openapi::index(server),
+        ["openapi", "v3", rest @ ..] => openapi::v3(server, &rest.join("/"), headers, query),
+        [".well-known", "openid-configuration"] => {
+            let uri = format!("https://{}:{}/openid/v1/jwks", server.config.advertise_address, server.config.port);
+            Ok(wire::json(StatusCode::OK, &server.signer.discovery(&uri)))
+        }
+        ["openid", "v1", "jwks"] => {
+            let body = wire::full(server.signer.jwks().to_string());
+            Ok(wire::answer(StatusCode::OK, "application/jwk-set+json", body))
+        }
+        [] | [""] => Ok(wire::json(StatusCode::OK, &discovery::paths(server))),
+        _ => Ok(not_a_path()),
+    }
+}

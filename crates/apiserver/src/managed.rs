@@ -1,0 +1,72 @@
+//! `metadata.managedFields`: who owns which field, kept up at every write.
+
+use machinery::apply::{self, FieldSet, Write};
+use machinery::gvk::GroupVersionKind;
+use machinery::status::Status;
+use serde_json::Value;
+
+use crate::context::Cx;
+use crate::strategy::Part;
+
+/// The pieces of a [`Write`] that need an owner.
+struct Frame {
+    gvk: GroupVersionKind,
+    schema: machinery::schema::Schema,
+    reset: FieldSet,
+}
+
+impl Frame {
+    fn of(cx: &Cx, part: &Part) -> Frame {
+        let paths = cx.kind.reset_fields(part.subresource());
+        let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
+        Frame {
+            gvk: GroupVersionKind::new(cx.kind.group.as_ref(), cx.kind.version.as_ref(), cx.kind.names.kind.as_ref()),
+            schema: cx.kind.schema(),
+            reset: FieldSet::of_fields(&paths),
+        }
+    }
+
+    fn write<'a>(&'a self, cx: &Cx, part: &Part, manager: &'a str) -> Write<'a> {
+        Write {
+            manager,
+            subresource: part.name(),
+            gvk: &self.gvk,
+            schema: &self.schema,
+            reset: &self.reset,
+            now: cx.now,
+        }
+    }
+}
+
+/// Notes what `manager` changed from `old` to `new`. A failure costs the tracking, never the write.
+pub fn record(cx: &Cx, new: &mut Value, old: Option<&Value>, manager: &str, part: &Part) {
+    let frame = Frame::of(cx, part);
+    apply::update(old.unwrap_or(&Value::Null), new, &frame.write(cx, part, manager));
+}
+
+/// The object after an apply, or upstream's conflict.
+pub fn applied(
+    cx: &Cx,
+    live: &Value,
+    config: &Value,
+    manager: &str,
+    part: &Part,
+    force: bool,
+) -> Result<Value, Status> {
+    let frame = Frame::of(cx, part);
+    apply::apply(live, config, &frame.write(cx, part, manager), force)
+}
+
+/// Whether two versions differ in nothing but the times of their managed fields.
+pub fn same_but_times(new: &Value, old: &Value) -> bool {
+    let strip = |value: &Value| {
+        let mut value = value.clone();
+        if let Some(Value::Array(entries)) = value.pointer_mut("/metadata/managedFields") {
+            for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+                entry.remove("time");
+            }
+        }
+        value
+    };
+    strip(new) == strip(old)
+}

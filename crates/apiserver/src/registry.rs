@@ -1,0 +1,139 @@
+//! Objects in the store: kinds to keys, objects to bytes, writes as compare-and-swap on the key's revision.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kinds::Kind;
+use machinery::gvk::GroupResource;
+use machinery::status::Status;
+use mvcc::{Compare, DeleteRequest, Op, OpResponse, PutRequest, RangeRequest, Txn};
+use serde_json::Value;
+use store::Store;
+
+/// An object as read: decoded, in the asked kind's version, with its resourceVersion.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    pub value: Value,
+    pub revision: i64,
+}
+
+/// The store, seen as objects.
+pub struct Registry {
+    pub store: Arc<dyn Store>,
+    /// One lease serves all objects of a time to live that are written within a minute.
+    leases: Mutex<HashMap<u32, (i64, Timestamp)>>,
+}
+
+/// The resource as errors name it.
+pub fn group_resource(kind: &Kind) -> GroupResource {
+    GroupResource::new(kind.group.as_ref(), kind.names.plural.as_ref())
+}
+
+/// A store failure as the client sees it.
+pub fn store_failed(error: store::Error) -> Status {
+    Status::internal(error)
+}
+
+impl Registry {
+    pub fn new(store: Arc<dyn Store>) -> Registry {
+        Registry { store, leases: Mutex::default() }
+    }
+
+    /// The store's revision now, which every earlier acknowledged write is at or before.
+    pub async fn revision(&self) -> Result<i64, Status> {
+        let nothing = RangeRequest { count_only: true, ..RangeRequest::one(Bytes::from_static(b"/registry/\0")) };
+        Ok(self.store.range(nothing).await.map_err(store_failed)?.revision)
+    }
+
+    pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Stored>, Status> {
+        let answer = self.store.range(RangeRequest::one(kind.key(namespace, name))).await.map_err(store_failed)?;
+        let Some(kv) = answer.kvs.first() else { return Ok(None) };
+        let value = decode(kind, &kv.value, kv.mod_revision)?;
+        Ok(Some(Stored { value, revision: kv.mod_revision }))
+    }
+
+    /// Writes a new object; `None` when the name is taken.
+    pub async fn create(&self, kind: &Kind, key: &str, value: &Value) -> Result<Option<i64>, Status> {
+        self.put(kind, key, value, 0).await
+    }
+
+    /// Replaces the version of `revision`; `None` when somebody else was first.
+    pub async fn update(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
+        self.put(kind, key, value, revision).await
+    }
+
+    async fn put(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
+        let lease = self.lease(kind).await?;
+        let put = PutRequest::new(key.to_owned(), encode(kind, value)?).lease(lease);
+        let txn = Txn {
+            compare: vec![Compare::mod_revision_is(key.to_owned(), revision)],
+            success: vec![Op::Put(put)],
+            failure: Vec::new(),
+        };
+        let answer = self.store.txn(txn).await.map_err(store_failed)?;
+        Ok(answer.succeeded.then_some(answer.revision))
+    }
+
+    /// Deletes the version of `revision`; `None` when somebody else was first, otherwise the deletion's revision.
+    pub async fn delete(&self, key: &str, revision: i64) -> Result<Option<i64>, Status> {
+        let txn = Txn {
+            compare: vec![Compare::mod_revision_is(key.to_owned(), revision)],
+            success: vec![Op::Delete(DeleteRequest::one(key.to_owned()))],
+            failure: Vec::new(),
+        };
+        let answer = self.store.txn(txn).await.map_err(store_failed)?;
+        let deleted = matches!(answer.responses.first(), Some(OpResponse::Delete { deleted: 1, .. }));
+        Ok((answer.succeeded && deleted).then_some(answer.revision))
+    }
+
+    /// `kubernetes/apiserver pkg/storage/etcd3/lease_manager.go: leases are shared by the objects of one minute`.
+    async fn lease(&self, kind: &Kind) -> Result<i64, Status> {
+        let Some(ttl) = kind.ttl_seconds else { return Ok(0) };
+        let now = Timestamp::now();
+        let known = self.leases.lock().unwrap_or_else(PoisonError::into_inner).get(&ttl).copied();
+        if let Some((lease, granted)) = known
+            && now.duration_since(granted).as_secs() < 60
+        {
+            return Ok(lease);
+        }
+        let lease = self.store.lease_grant(Duration::from_secs(u64::from(ttl) + 60)).await.map_err(store_failed)?;
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(ttl, (lease, now));
+        Ok(lease)
+    }
+}
+
+/// The stored form: the storage version's JSON without a resourceVersion.
+pub fn encode(kind: &Kind, value: &Value) -> Result<Bytes, Status> {
+    let mut stored = value.clone();
+    if let Some(metadata) = stored.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+        metadata.remove("selfLink");
+    }
+    kind.to_storage(&mut stored);
+    stored["kind"] = Value::String(kind.names.kind.to_string());
+    serde_json::to_vec(&stored).map(Bytes::from).map_err(Status::internal)
+}
+
+/// A stored object in the kind's own version.
+pub fn decode(kind: &Kind, bytes: &Bytes, revision: i64) -> Result<Value, Status> {
+    let value = crate::cache::decode(&crate::cache::encoded(bytes.clone(), revision));
+    from_storage(kind, value)
+}
+
+/// Converts a decoded object from the version it is stored in to the kind's own.
+pub fn from_storage(kind: &Kind, mut value: Value) -> Result<Value, Status> {
+    if !value.is_object() {
+        return Err(Status::internal(format!("unable to decode a stored {}", kind.names.kind)));
+    }
+    kind.from_storage(&mut value);
+    Ok(value)
+}
+
+/// Whether stored bytes can be sent as they stand.
+pub fn sent_as_stored(kind: &Kind) -> bool {
+    kind.conversion.is_none() && kind.storage_version.0 == kind.group && kind.storage_version.1 == kind.version
+}

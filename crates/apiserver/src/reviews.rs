@@ -1,0 +1,176 @@
+//! Kinds that are questions and are never stored: access reviews, rules reviews, token reviews, and the old Binding.
+//!
+//! `kubernetes/kubernetes pkg/registry/authorization` and `pkg/registry/authentication`.
+
+use admit::{Attributes, Decision, UserInfo, rbac};
+use machinery::object;
+use machinery::status::Status;
+use serde_json::{Value, json};
+
+use crate::authn::token;
+use crate::context::{Cx, Payload};
+use crate::http::HttpResponse;
+use crate::{authz, codec, respond};
+
+pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
+    let options = crate::query::WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let mut review = codec::decode(cx, payload, options.field_validation)?;
+    object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);
+    match cx.kind.names.kind.as_ref() {
+        "SelfSubjectAccessReview" => {
+            let user = cx.user.clone();
+            review["status"] = access(cx, &review["spec"], &user)?;
+        }
+        "SubjectAccessReview" => review["status"] = access_of_named(cx, &review["spec"])?,
+        "LocalSubjectAccessReview" => {
+            let namespace =
+                review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str).unwrap_or_default();
+            if namespace != cx.info.namespace {
+                return Err(Status::bad_request(format!(
+                    "spec.resourceAttributes.namespace must match namespace: {}",
+                    cx.info.namespace
+                )));
+            }
+            review["status"] = access_of_named(cx, &review["spec"])?;
+        }
+        "SelfSubjectRulesReview" => review["status"] = rules(cx, &review["spec"])?,
+        "SelfSubjectReview" => {
+            object::set_creation_timestamp(&mut review, &crate::strategy::seconds(cx.now));
+            review["status"] = json!({ "userInfo": cx.user });
+        }
+        "TokenReview" => review["status"] = token_review(cx, &review["spec"]).await?,
+        "Binding" => return bind(cx, payload, &review).await,
+        _ => return Err(Status::method_not_supported(&cx.resource(), "create")),
+    }
+    respond::tree(cx, 201, &review)
+}
+
+/// `POST bindings`: the same as the subresource of the pod it names.
+async fn bind(cx: &Cx, payload: &Payload, binding: &Value) -> Result<HttpResponse, Status> {
+    let catalog = cx.server.catalog.load_full();
+    let pods = catalog.find("", "v1", "pods").ok_or_else(Status::unknown_path)?;
+    let mut one = cx.named(&cx.info.namespace, object::name(binding));
+    one.kind = std::sync::Arc::clone(pods);
+    crate::subresources::serve(&one, &kinds::Subresource::Binding, payload).await
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn access_of_named(cx: &Cx, spec: &Value) -> Result<Value, Status> {
+    let mut user = UserInfo {
+        name: text(spec, "user").to_owned(),
+        uid: text(spec, "uid").to_owned(),
+        groups: strings(spec.get("groups")),
+        ..UserInfo::default()
+    };
+    for (key, values) in spec.get("extra").and_then(Value::as_object).into_iter().flatten() {
+        user.extra.insert(key.clone(), strings(Some(values)));
+    }
+    if user.name.is_empty() && user.groups.is_empty() {
+        return Err(invalid(cx, "spec.user", "at least one of user or group must be specified"));
+    }
+    access(cx, spec, &user)
+}
+
+fn invalid(cx: &Cx, path: &str, words: &str) -> Status {
+    use machinery::field::{FieldError, FieldErrors, Path};
+    let (parent, child) = path.split_once('.').unwrap_or((path, ""));
+    let path = Path::new(parent).child(child);
+    let error = FieldError::invalid(&path, "", words);
+    Status::invalid(&cx.group_kind(), "", &FieldErrors(vec![error]))
+}
+
+fn access(cx: &Cx, spec: &Value, user: &UserInfo) -> Result<Value, Status> {
+    let resource = spec.get("resourceAttributes").filter(|value| !value.is_null());
+    let path = spec.get("nonResourceAttributes").filter(|value| !value.is_null());
+    let attributes = match (resource, path) {
+        (Some(resource), None) => Attributes {
+            user,
+            verb: text(resource, "verb"),
+            group: text(resource, "group"),
+            version: text(resource, "version"),
+            resource: text(resource, "resource"),
+            subresource: text(resource, "subresource"),
+            namespace: text(resource, "namespace"),
+            name: text(resource, "name"),
+            path: "",
+        },
+        (None, Some(path)) => Attributes {
+            user,
+            verb: text(path, "verb"),
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: text(path, "path"),
+        },
+        (None, None) => {
+            return Err(invalid(
+                cx,
+                "spec.resourceAttributes",
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(invalid(
+                cx,
+                "spec.nonResourceAttributes",
+                "cannot be specified in combination with resourceAttributes",
+            ));
+        }
+    };
+    let mut status = json!({ "allowed": false });
+    match authz::decide(&cx.server, &attributes) {
+        Decision::Allow(reason) => {
+            status["allowed"] = json!(true);
+            note(&mut status, reason);
+        }
+        Decision::Deny(reason) => {
+            status["denied"] = json!(true);
+            note(&mut status, reason);
+        }
+        Decision::NoOpinion(reason) => note(&mut status, reason),
+    }
+    Ok(status)
+}
+
+fn note(status: &mut Value, reason: String) {
+    if !reason.is_empty() {
+        status["reason"] = json!(reason);
+    }
+}
+
+fn rules(cx: &Cx, spec: &Value) -> Result<Value, Status> {
+    let namespace = text(spec, "namespace");
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let mut resource_rules = Vec::new();
+    let mut path_rules = Vec::new();
+    for rule in rbac::rules_for(&cx.server.view(), &cx.user, namespace) {
+        let rule = serde_json::to_value(rule).map_err(Status::internal)?;
+        let paths = rule.get("nonResourceURLs").and_then(Value::as_array).is_some_and(|paths| !paths.is_empty());
+        if paths { path_rules.push(rule) } else { resource_rules.push(rule) }
+    }
+    Ok(json!({ "resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false }))
+}
+
+async fn token_review(cx: &Cx, spec: &Value) -> Result<Value, Status> {
+    let given = text(spec, "token");
+    if given.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let audiences = strings(spec.get("audiences"));
+    Ok(match token::authenticate(&cx.server, given, &audiences).await {
+        Ok(verified) => json!({ "authenticated": true, "user": verified.user, "audiences": verified.audiences }),
+        Err(error) => json!({ "user": {}, "error": error }),
+    })
+}

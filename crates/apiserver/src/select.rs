@@ -1,0 +1,58 @@
+//! Label and field selectors over cached objects.
+
+use kinds::Kind;
+use machinery::fields::FieldSelector;
+use machinery::labels::Selector;
+use machinery::status::Status;
+
+use crate::cache::Object;
+use crate::query::ListOptions;
+
+/// Which of a kind's objects a list or watch wants.
+pub struct Filter {
+    labels: Selector,
+    fields: FieldSelector,
+}
+
+impl Filter {
+    pub fn new(kind: &Kind, options: &ListOptions) -> Result<Filter, Status> {
+        let labels = Selector::parse(&options.label_selector)
+            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let fields = FieldSelector::parse(&options.field_selector).map_err(Status::bad_request)?;
+        let mut known = vec!["metadata.name"];
+        if kind.namespaced() {
+            known.push("metadata.namespace");
+        }
+        known.extend(kind.fields.iter().map(AsRef::as_ref));
+        fields.check_fields(&known).map_err(Status::bad_request)?;
+        Ok(Filter { labels, fields })
+    }
+
+    /// Everything passes.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub fn matches(&self, kind: &Kind, object: &Object) -> bool {
+        self.labels.matches(&object.labels) && self.fields.matches(|field| value(kind, object, field))
+    }
+
+    /// The name a field selector pins, if it does.
+    pub fn name(&self) -> Option<&str> {
+        self.fields.required_value("metadata.name")
+    }
+}
+
+fn value(kind: &Kind, object: &Object, field: &str) -> String {
+    match field {
+        "metadata.name" => object.name().to_owned(),
+        "metadata.namespace" => object.namespace().to_owned(),
+        _ => match object.fields.iter().find(|(known, _)| known == field) {
+            Some((_, value)) => value.clone(),
+            // A field of another version than the stored one.
+            None => crate::registry::from_storage(kind, object.value())
+                .map(|value| crate::catalog::field_value(&value, field))
+                .unwrap_or_default(),
+        },
+    }
+}

@@ -1,0 +1,88 @@
+//! What a write does to an object around the kind's own rules: which part it may change, and how its failures are told.
+
+use kinds::prepare::Fresh;
+use kinds::{Kind, Subresource};
+use machinery::object;
+use machinery::status::Status;
+use serde_json::Value;
+
+use crate::context::Cx;
+
+/// Which part of an object a request may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    /// What the subresource lets through; its kind knows.
+    Sub(Subresource),
+}
+
+impl Part {
+    /// The subresource's name, empty for the whole.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Part::Whole => "",
+            Part::Sub(subresource) => subresource.name(),
+        }
+    }
+
+    pub fn subresource(&self) -> Option<&Subresource> {
+        match self {
+            Part::Whole => None,
+            Part::Sub(subresource) => Some(subresource),
+        }
+    }
+}
+
+/// System fields, generation and the kind's own rules, before an object is created.
+pub fn prepare_for_create(cx: &Cx, value: &mut Value, suffix: &str) {
+    let uid = uuid::Uuid::new_v4().to_string();
+    object::metadata_mut(value).remove("resourceVersion");
+    cx.kind.prepare_for_create(value, &Fresh { now: cx.now, uid: &uid, suffix });
+    default(&cx.kind, value);
+}
+
+/// Time as objects show it: RFC 3339 to the second, in UTC.
+pub fn seconds(at: jiff::Timestamp) -> String {
+    kinds::prepare::second(at)
+}
+
+/// Fills what the client left out.
+pub fn default(kind: &Kind, value: &mut Value) {
+    kind.default(value);
+}
+
+/// Keeps what an update may not touch, and lets the kind's rules see both versions.
+pub fn prepare_for_update(cx: &Cx, new: &mut Value, old: &Value, part: &Part) {
+    crate::allocate::keep(cx, new, old);
+    match part {
+        Part::Whole => cx.kind.prepare_for_update(new, old),
+        // These two change the spec by themselves; what they leave in place is as an update through the object.
+        Part::Sub(Subresource::Scale(_) | Subresource::Binding) => {
+            cx.kind.prepare_for_update(new, &with_status(old, new))
+        }
+        Part::Sub(subresource) => cx.kind.prepare_for_subresource(subresource, new, old),
+    }
+    default(&cx.kind, new);
+}
+
+/// The old object with the new one's status, for a subresource that may set both.
+fn with_status(old: &Value, new: &Value) -> Value {
+    let mut old = old.clone();
+    if let Some(status) = new.get("status") {
+        old["status"] = status.clone();
+    }
+    old
+}
+
+/// Every failure of the object, in one 422.
+pub fn validate(cx: &Cx, new: &Value, old: Option<&Value>, part: &Part) -> Result<(), Status> {
+    let errors = match part {
+        Part::Whole | Part::Sub(Subresource::Status | Subresource::Scale(_)) => cx.kind.validate(new, old),
+        // What these may change is checked where they are served.
+        Part::Sub(_) => return Ok(()),
+    };
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&cx.group_kind(), object::name(new), &errors))
+}

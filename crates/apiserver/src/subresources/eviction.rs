@@ -1,0 +1,146 @@
+//! `pods/eviction`: a deletion that asks the PodDisruptionBudgets first.
+//!
+//! `kubernetes/kubernetes pkg/registry/core/pod/storage/eviction.go: EvictionREST.Create`.
+
+use machinery::labels::Selector;
+use machinery::object;
+use machinery::status::{Cause, Status};
+use serde_json::{Value, json};
+
+use crate::context::{Cx, Payload};
+use crate::http::HttpResponse;
+use crate::query::{DeleteOptions, Query};
+use crate::strategy::seconds;
+use crate::verbs::delete;
+use crate::{codec, respond};
+
+/// More disrupted pods than this and the budget's controller is behind.
+const DISRUPTED_MAX: usize = 2000;
+const ATTEMPTS: usize = 20;
+
+pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
+    if cx.info.verb != "create" {
+        return Err(Status::method_not_supported(&cx.resource(), &cx.info.verb));
+    }
+    let eviction = codec::tree(payload)?;
+    let named = object::name(&eviction);
+    if !named.is_empty() && named != cx.info.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let mut options =
+        DeleteOptions::parse(&Query::default(), eviction.get("deleteOptions").filter(|options| !options.is_null()))?;
+    options.dry_run |= crate::query::dry_run(&cx.query)?;
+    let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
+    let pod = found.ok_or_else(|| cx.not_found())?.value;
+    if needs_budget(&pod) {
+        take_disruption(cx, &pod, options.dry_run).await?;
+    }
+    let one = cx.named(&cx.info.namespace, &cx.info.name);
+    delete::delete_object(&one, &options).await?;
+    respond::tree(
+        cx,
+        201,
+        &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 }),
+    )
+}
+
+/// A pod that has ended, has not begun, or is going anyway is nobody's loss.
+fn needs_budget(pod: &Value) -> bool {
+    let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+    !matches!(phase, "Succeeded" | "Failed" | "Pending") && !object::is_being_deleted(pod)
+}
+
+fn ready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    conditions.clone().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// Takes one disruption from the budget that covers the pod, if one does.
+async fn take_disruption(cx: &Cx, pod: &Value, dry_run: bool) -> Result<(), Status> {
+    let Some(kind) = kinds::by_resource("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
+    for _ in 0..ATTEMPTS {
+        cx.server.caches.wait_for(cx.server.registry.revision().await?).await?;
+        let budgets = cx.server.caches.of(kind).map(|cache| cache.list(&cx.info.namespace).0).unwrap_or_default();
+        let covering: Vec<Value> =
+            budgets.iter().map(|budget| budget.value()).filter(|budget| covers(budget, pod)).collect();
+        let mut budget = match covering.as_slice() {
+            [] => return Ok(()),
+            [only] => only.clone(),
+            _ => {
+                return Err(Status::internal(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                ));
+            }
+        };
+        if !ready(pod) && unhealthy_may_go(&budget) {
+            return Ok(());
+        }
+        decrement(cx, &mut budget)?;
+        if dry_run {
+            return Ok(());
+        }
+        let key = kind.key(&cx.info.namespace, object::name(&budget));
+        let revision: i64 = object::resource_version(&budget).parse().unwrap_or(0);
+        if cx.server.registry.update(kind, &key, &budget, revision).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(too_many(format!("couldn't update PodDisruptionBudget for pod {} due to conflicts", cx.info.name)))
+}
+
+fn covers(budget: &Value, pod: &Value) -> bool {
+    let selector = Selector::from_label_selector(budget.pointer("/spec/selector"));
+    let empty = serde_json::Map::new();
+    selector.is_ok_and(|selector| selector.matches(object::labels(pod).unwrap_or(&empty)))
+}
+
+fn number(budget: &Value, name: &str) -> i64 {
+    budget.pointer(&format!("/status/{name}")).and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// A pod that is not ready counts for nothing, if the budget's policy says so or enough others are healthy.
+fn unhealthy_may_go(budget: &Value) -> bool {
+    let always = budget.pointer("/spec/unhealthyPodEvictionPolicy").is_some_and(|policy| policy == "AlwaysAllow");
+    let healthy = number(budget, "currentHealthy");
+    always || (healthy >= number(budget, "desiredHealthy") && number(budget, "desiredHealthy") > 0)
+}
+
+fn too_many(message: String) -> Status {
+    Status::too_many_requests(message, 0)
+}
+
+fn decrement(cx: &Cx, budget: &mut Value) -> Result<(), Status> {
+    let name = object::name(budget).to_owned();
+    let disrupted = budget.pointer("/status/disruptedPods").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+    let refuse = |message: &str, cause: String| {
+        let mut status = too_many(message.to_owned());
+        status.details.get_or_insert_default().causes.push(Cause {
+            reason: "DisruptionBudget".to_owned(),
+            message: cause,
+            field: String::new(),
+        });
+        Err(status)
+    };
+    let words = "Cannot evict pod as it would violate the pod's disruption budget.";
+    if number(budget, "observedGeneration") < object::generation(budget) {
+        return refuse(words, format!("The disruption budget {name} is still being processed by the server."));
+    }
+    if disrupted > DISRUPTED_MAX {
+        return Err(Status::forbidden(
+            &cx.resource(),
+            &cx.info.name,
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
+    }
+    let allowed = number(budget, "disruptionsAllowed");
+    if allowed <= 0 {
+        let (needed, healthy) = (number(budget, "desiredHealthy"), number(budget, "currentHealthy"));
+        return refuse(
+            words,
+            format!("The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"),
+        );
+    }
+    object::put(budget, &["status", "disruptionsAllowed"], json!(allowed - 1));
+    object::put(budget, &["status", "disruptedPods", &cx.info.name], json!(seconds(cx.now)));
+    Ok(())
+}

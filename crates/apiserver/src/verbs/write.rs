@@ -1,0 +1,206 @@
+//! What create, update, patch and apply have in common: an object on its way into the store.
+//!
+//! `kubernetes/apiserver pkg/registry/rest/{create,update}.go` and `pkg/registry/generic/registry/store.go`: the order.
+
+use machinery::field::{FieldError, FieldErrors, Path};
+use machinery::object;
+use machinery::status::Status;
+use rand::Rng;
+use serde_json::Value;
+
+use crate::admission::{self, Operation};
+use crate::context::Cx;
+use crate::managed;
+use crate::query::WriteOptions;
+use crate::registry::Stored;
+use crate::strategy::{self, Part};
+use crate::verbs::delete;
+
+/// Tries for a free name. `kubernetes/apiserver pkg/registry/generic/registry/store.go: maxNameGenerationCreateAttempts`.
+const GENERATE_ATTEMPTS: usize = 8;
+/// Tries of a change that others keep overtaking.
+/// `kubernetes/apiserver pkg/endpoints/handlers/patch.go: MaxRetryWhenPatchConflicts`.
+const CONFLICT_ATTEMPTS: usize = 5;
+
+/// What came of a write.
+#[derive(Debug)]
+pub struct Written {
+    pub value: Value,
+    pub created: bool,
+}
+
+/// How managed fields follow a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// Whatever changed belongs to the writer.
+    Update,
+    /// The object carries its managed fields already (server-side apply).
+    Applied,
+}
+
+/// Takes a decoded, defaulted object through admission and validation into the store.
+pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking: Tracking) -> Result<Value, Status> {
+    check_namespace(cx, &mut value)?;
+    let generated = object::name(&value).is_empty();
+    if !object::resource_version(&value).is_empty() && object::resource_version(&value) != "0" {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    if tracking == Tracking::Update {
+        managed::record(cx, &mut value, None, &options.field_manager, &Part::Whole);
+    }
+    admission::mutate(cx, Operation::Create, &mut value, None, options.dry_run).await?;
+    if generated && object::generate_name(&value).is_empty() {
+        let words = "name or generateName is required";
+        return Err(invalid(cx, "", FieldError::required(&Path::new("metadata").child("name"), words)));
+    }
+    strategy::prepare_for_create(cx, &mut value, &suffix());
+    for attempt in 1.. {
+        if generated && attempt > 1 {
+            object::set_name(&mut value, "");
+            strategy::prepare_for_create(cx, &mut value, &suffix());
+        }
+        let name = object::name(&value).to_owned();
+        strategy::validate(cx, &value, None, &Part::Whole)?;
+        admission::validate(cx, Operation::Create, Some(&value), None, options.dry_run).await?;
+        let claim = cx.server.allocator.claim(cx, &mut value, None, options.dry_run).await?;
+        let key = cx.key(&name);
+        if options.dry_run {
+            if cx.server.registry.get(&cx.kind, &cx.info.namespace, &name).await?.is_some() {
+                return Err(Status::already_exists(&cx.resource(), &name));
+            }
+            return Ok(value);
+        }
+        let stored = cx.server.registry.create(&cx.kind, &key, &value).await?;
+        drop(claim);
+        match stored {
+            Some(revision) => {
+                object::set_resource_version(&mut value, &revision.to_string());
+                return Ok(value);
+            }
+            None if generated && attempt < GENERATE_ATTEMPTS => {}
+            None if generated => return Err(Status::generate_name_conflict(&cx.resource(), &name, 1)),
+            None => return Err(Status::already_exists(&cx.resource(), &name)),
+        }
+    }
+    unreachable!("the loop returns by its last attempt")
+}
+
+/// `kubernetes/apiserver pkg/storage/names/generate.go: five characters, none of them a vowel`.
+fn suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut rng = rand::rng();
+    (0..5).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+}
+
+/// An object without a namespace takes the request's; another one's is refused.
+/// `kubernetes/apiserver pkg/registry/rest/meta.go: EnsureObjectNamespaceMatchesRequestNamespace`.
+pub fn check_namespace(cx: &Cx, value: &mut Value) -> Result<(), Status> {
+    let wanted = if cx.kind.namespaced() { cx.info.namespace.as_str() } else { "" };
+    match object::namespace(value) {
+        given if given == wanted => Ok(()),
+        "" => {
+            object::set_namespace(value, wanted);
+            Ok(())
+        }
+        _ if wanted.is_empty() => {
+            object::set_namespace(value, "");
+            Ok(())
+        }
+        _ => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+    }
+}
+
+/// A field error as the 422 of the request's kind.
+pub fn invalid(cx: &Cx, name: &str, error: FieldError) -> Status {
+    Status::invalid(&cx.group_kind(), name, &FieldErrors(vec![error]))
+}
+
+/// What an update starts from and ends in.
+pub struct Update<'a> {
+    pub part: Part,
+    pub options: &'a WriteOptions,
+    pub tracking: Tracking,
+    /// Whether an object without resourceVersion is taken as it is; patches always are.
+    pub unconditional: bool,
+}
+
+/// Changes the named object: `make` builds the new one from the old. It is tried again when somebody else was faster.
+pub async fn update<F>(cx: &Cx, how: &Update<'_>, mut make: F) -> Result<Option<Written>, Status>
+where
+    F: FnMut(&Stored) -> Result<Value, Status>,
+{
+    for _ in 0..CONFLICT_ATTEMPTS {
+        let Some(old) = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await? else {
+            return Ok(None);
+        };
+        let mut new = make(&old)?;
+        let conditional = check_preconditions(cx, &new, &old, how.unconditional)?;
+        object::set_resource_version(&mut new, object::resource_version(&old.value));
+        prepare(cx, how, &mut new, &old).await?;
+        if new == old.value || managed::same_but_times(&new, &old.value) {
+            return Ok(Some(Written { value: old.value, created: false }));
+        }
+        if let Some(written) = store(cx, how, new, &old).await? {
+            return Ok(Some(Written { value: written, created: false }));
+        }
+        if conditional {
+            break;
+        }
+    }
+    Err(Status::modified(&cx.resource(), &cx.info.name))
+}
+
+async fn prepare(cx: &Cx, how: &Update<'_>, new: &mut Value, old: &Stored) -> Result<(), Status> {
+    check_namespace(cx, new)?;
+    if how.tracking == Tracking::Update {
+        managed::record(cx, new, Some(&old.value), &how.options.field_manager, &how.part);
+    }
+    admission::mutate(cx, Operation::Update, new, Some(&old.value), how.options.dry_run).await?;
+    strategy::prepare_for_update(cx, new, &old.value, &how.part);
+    strategy::validate(cx, new, Some(&old.value), &how.part)?;
+    admission::validate(cx, Operation::Update, Some(new), Some(&old.value), how.options.dry_run).await
+}
+
+async fn store(cx: &Cx, how: &Update<'_>, mut new: Value, old: &Stored) -> Result<Option<Value>, Status> {
+    let key = cx.key(&cx.info.name);
+    let claim = match &how.part {
+        Part::Whole => cx.server.allocator.claim(cx, &mut new, Some(&old.value), how.options.dry_run).await?,
+        _ => None,
+    };
+    if how.options.dry_run {
+        return Ok(Some(new));
+    }
+    let revision = if delete::finished(&cx.kind, &new) {
+        // The last finalizer went with this update: what it held goes now.
+        cx.server.registry.delete(&key, old.revision).await?
+    } else {
+        cx.server.registry.update(&cx.kind, &key, &new, old.revision).await?
+    };
+    drop(claim);
+    Ok(revision.map(|revision| {
+        object::set_resource_version(&mut new, &revision.to_string());
+        new
+    }))
+}
+
+/// Whether the client tied its write to a version; an error when it tied it to another than the present one.
+fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool) -> Result<bool, Status> {
+    let uid = object::uid(new);
+    if !uid.is_empty() && uid != object::uid(&old.value) {
+        let words =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(&old.value));
+        return Err(Status::conflict(&cx.resource(), &cx.info.name, words));
+    }
+    match object::resource_version(new) {
+        "" | "0" if unconditional || cx.kind.unconditional_update => Ok(false),
+        "" | "0" => {
+            let path = Path::new("metadata").child("resourceVersion");
+            let bad = machinery::field::BadValue::json(&0);
+            Err(invalid(cx, &cx.info.name, FieldError::invalid(&path, bad, "must be specified for an update")))
+        }
+        named if named == object::resource_version(&old.value) => Ok(true),
+        _ => Err(Status::modified(&cx.resource(), &cx.info.name)),
+    }
+}

@@ -1,0 +1,107 @@
+//! The caches, as the views that authorization decides on.
+
+use std::sync::Arc;
+
+use admit::node::NodeView;
+use admit::rbac::RoleView;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use k8s_openapi::api::storage::v1::VolumeAttachment;
+use serde::de::DeserializeOwned;
+
+use crate::cache::Cache;
+use crate::server::Inner;
+
+/// A view of the caches as they stand.
+pub struct CacheView<'a> {
+    server: &'a Inner,
+}
+
+impl<'a> CacheView<'a> {
+    pub fn new(server: &'a Inner) -> CacheView<'a> {
+        CacheView { server }
+    }
+
+    fn cache(&self, group: &str, plural: &str) -> Option<Arc<Cache>> {
+        let catalog = self.server.catalog.load();
+        self.server.caches.of(catalog.find(group, "v1", plural)?)
+    }
+
+    /// One object, typed.
+    pub fn get<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        group: &str,
+        plural: &str,
+        key: &str,
+    ) -> Option<Arc<T>> {
+        self.cache(group, plural)?.get(key)?.typed()
+    }
+
+    /// The objects of a namespace (of all, when it is empty), typed.
+    pub fn list<T: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+    ) -> Vec<Arc<T>> {
+        let Some(cache) = self.cache(group, plural) else { return Vec::new() };
+        cache.list(namespace).0.iter().filter_map(|object| object.typed()).collect()
+    }
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+impl RoleView for CacheView<'_> {
+    fn cluster_role(&self, name: &str) -> Option<Arc<ClusterRole>> {
+        self.get(RBAC, "clusterroles", name)
+    }
+
+    fn role(&self, namespace: &str, name: &str) -> Option<Arc<Role>> {
+        self.get(RBAC, "roles", &format!("{namespace}/{name}"))
+    }
+
+    fn cluster_role_bindings(&self) -> Vec<Arc<ClusterRoleBinding>> {
+        self.list(RBAC, "clusterrolebindings", "")
+    }
+
+    fn role_bindings(&self, namespace: &str) -> Vec<Arc<RoleBinding>> {
+        if namespace.is_empty() { Vec::new() } else { self.list(RBAC, "rolebindings", namespace) }
+    }
+}
+
+impl NodeView for CacheView<'_> {
+    fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
+        let Some(cache) = self.cache("", "pods") else { return Vec::new() };
+        let on_node = |object: &&Arc<crate::cache::Object>| {
+            object.fields.iter().any(|(field, value)| field == "spec.nodeName" && value == node)
+        };
+        cache.list("").0.iter().filter(on_node).filter_map(|object| object.typed()).collect()
+    }
+
+    fn volume_of_claim(&self, namespace: &str, claim: &str) -> Option<String> {
+        let claim: Arc<PersistentVolumeClaim> =
+            self.get("", "persistentvolumeclaims", &format!("{namespace}/{claim}"))?;
+        claim.spec.as_ref()?.volume_name.clone()
+    }
+
+    fn secrets_of_volume(&self, volume: &str) -> Vec<(String, String)> {
+        let Some(volume) = self.get::<PersistentVolume>("", "persistentvolumes", volume) else { return Vec::new() };
+        let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else { return Vec::new() };
+        let references = [
+            &csi.controller_publish_secret_ref,
+            &csi.node_publish_secret_ref,
+            &csi.node_stage_secret_ref,
+            &csi.node_expand_secret_ref,
+        ];
+        references
+            .into_iter()
+            .flatten()
+            .filter_map(|reference| Some((reference.namespace.clone()?, reference.name.clone()?)))
+            .collect()
+    }
+
+    fn node_of_attachment(&self, name: &str) -> Option<String> {
+        let attachment: Arc<VolumeAttachment> = self.get("storage.k8s.io", "volumeattachments", name)?;
+        Some(attachment.spec.node_name.clone())
+    }
+}
