@@ -13,10 +13,18 @@ pub fn complete(value: &mut Value, name: &str) {
 }
 
 fn complete_object(object: &mut Map<String, Value>, definition: &Definition) {
+    if let Some(rule) = definition.rule {
+        rule(object);
+    }
     for (name, field) in &definition.fields {
         let missing = match object.get(*name) {
             None | Some(Value::Null) => true,
-            Some(value) => field.empty == Empty::Omitted && is_zero(value),
+            Some(value) => match (field.empty, &field.of) {
+                (Empty::Omitted, _) => is_zero(value),
+                // Upstream stores protobuf, which knows no difference between an empty list and none.
+                (Empty::Null, Type::List(_) | Type::Map(_)) => is_zero(value),
+                _ => false,
+            },
         };
         if missing {
             match absent(field) {
@@ -38,7 +46,8 @@ fn absent(field: &Field) -> Option<Value> {
     }
     match field.empty {
         Empty::Kept | Empty::Omitted => None,
-        Empty::Null => Some(Value::Null),
+        // A pointer that is always written and has a default of its own, even if that is a zero.
+        Empty::Null => Some(field.default.clone().unwrap_or(Value::Null)),
         Empty::Zero => Some(zero(&field.of)),
     }
 }
@@ -84,7 +93,11 @@ mod tests {
         complete(&mut container, "io.k8s.api.core.v1.Container");
         assert_eq!(
             container,
-            json!({"name": "web", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {}})
+            json!({
+                "name": "web", "ports": [{"containerPort": 80, "protocol": "TCP"}], "resources": {},
+                "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+            })
         );
     }
 }

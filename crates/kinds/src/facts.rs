@@ -115,6 +115,8 @@ pub struct Definition {
     /// Group, version and kind.
     pub kinds: Vec<(&'static str, &'static str, &'static str)>,
     pub unions: Option<Value>,
+    /// The defaults that depend on other fields.
+    pub rule: Option<crate::defaults::Rule>,
 }
 
 #[derive(Deserialize)]
@@ -213,6 +215,7 @@ impl Entry {
                 atomic: raw.a.is_some(),
                 kinds: raw.gvk,
                 unions: raw.u,
+                rule: crate::defaults::of_type(self.name),
             })
         };
         self.definition.get_or_init(parse).as_ref()

@@ -139,8 +139,12 @@ pub enum Generation {
     None,
     /// Starts at 1 and counts changes of `.spec`.
     OfSpec,
+    /// Counts changes of `.spec` from nothing (CSIDriver).
+    OfSpecUnstarted,
     /// As `OfSpec`, and counts changes of annotations too (Deployment).
     OfSpecAndAnnotations,
+    /// Starts at 1 and counts changes of anything but `.metadata` (custom resources without a status of their own).
+    OfEverything,
     /// Starts at 1 and counts changes of `.template` (PodTemplate).
     OfTemplate,
     /// Starts at 1 and stays there (PriorityClass).

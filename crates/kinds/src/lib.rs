@@ -10,12 +10,16 @@
 //!
 //! Start with [`kind`], then one kind of your choice, for example `apps/deployment.rs`.
 
+pub mod columns;
 mod complete;
+pub mod custom;
+pub mod defaults;
 mod discovered;
 pub mod facts;
 pub mod kind;
 pub mod meta;
 pub mod prepare;
+pub mod resources;
 mod table;
 
 pub mod admissionregistration;

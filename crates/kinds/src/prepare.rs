@@ -33,14 +33,14 @@ impl Kind {
         }
     }
 
-    /// Fills in defaults, in place: the types' and then those that depend on other fields.
+    /// Fills in defaults, in place: first those that depend on other fields, then the types'.
     pub fn default(&self, object: &mut Value) {
-        match &self.schema {
-            SchemaSource::Facts(name) => complete(object, name),
-            SchemaSource::Custom(_) => {}
-        }
         if let Some(defaults) = self.conditional_defaults {
             defaults(object);
+        }
+        match &self.schema {
+            SchemaSource::Facts(name) => complete(object, name),
+            SchemaSource::Custom(schema) => schema.default(object),
         }
     }
 
@@ -55,7 +55,7 @@ impl Kind {
         }
         metadata.insert("creationTimestamp".to_owned(), json!(second(fresh.now)));
         metadata.insert("uid".to_owned(), json!(fresh.uid));
-        if self.generation != Generation::None {
+        if !matches!(self.generation, Generation::None | Generation::OfSpecUnstarted) {
             metadata.insert("generation".to_owned(), json!(1));
         }
         if object::name(object).is_empty() {
@@ -65,11 +65,21 @@ impl Kind {
                 object::set_name(object, &name);
             }
         }
-        if self.has_status() {
-            self.drop_status(object);
+        if self.has_status()
+            && let Value::Object(fields) = object
+        {
+            fields.remove("status");
         }
         if let Some(rule) = self.on_create {
             rule(object);
+        }
+        self.complete(object);
+    }
+
+    /// Completes the object with what its type always has.
+    fn complete(&self, object: &mut Value) {
+        if let SchemaSource::Facts(name) = &self.schema {
+            complete(object, name);
         }
     }
 
@@ -129,7 +139,9 @@ impl Kind {
         *new = old.clone();
         match status {
             Some(status) => new["status"] = status,
-            None => self.drop_status(new),
+            None => {
+                object::take(new, &["status"]);
+            }
         }
         if let Some(metadata) = metadata {
             if self.status_keeps_metadata {
@@ -143,15 +155,7 @@ impl Kind {
         if let Some(rule) = self.on_status_update {
             rule(new, old);
         }
-    }
-
-    fn drop_status(&self, object: &mut Value) {
-        if let Value::Object(fields) = object {
-            fields.remove("status");
-        }
-        if let SchemaSource::Facts(name) = &self.schema {
-            complete(object, name);
-        }
+        self.complete(new);
     }
 
     /// Every failure of an object: its metadata, and the kind's own rules.
@@ -203,13 +207,13 @@ impl Generation {
     fn counts(self, new: &Value, old: &Value) -> bool {
         match self {
             Generation::None | Generation::Initial => false,
-            Generation::OfSpec => new.get("spec") != old.get("spec"),
+            Generation::OfSpec | Generation::OfSpecUnstarted => new.get("spec") != old.get("spec"),
             Generation::OfTemplate => new.get("template") != old.get("template"),
             Generation::OfSpecAndAnnotations => {
                 new.get("spec") != old.get("spec") || object::annotations(new) != object::annotations(old)
             }
-            Generation::OfAll => {
-                let skip = |field: &String| matches!(field.as_str(), "metadata" | "status");
+            Generation::OfAll | Generation::OfEverything => {
+                let skip = |field: &String| field == "metadata" || (field == "status" && self == Generation::OfAll);
                 let part = |of: &Value| -> Map<String, Value> {
                     let fields = of.as_object().into_iter().flatten();
                     fields.filter(|(field, _)| !skip(field)).map(|(k, v)| (k.clone(), v.clone())).collect()

@@ -1,6 +1,10 @@
 //! `MutatingAdmissionPolicy` (admissionregistration.k8s.io/v1): changes to incoming objects, written in CEL.
 
-use crate::kind::{Declaration, Generation, Kind, Scope, Str};
+use crate::columns::{age, column, count, name, named, param_kind};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static MUTATING_ADMISSION_POLICY: Kind = Declaration {
     kind: "MutatingAdmissionPolicy",
@@ -11,6 +15,16 @@ pub static MUTATING_ADMISSION_POLICY: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
     generation: Generation::OfSpec,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[named("Name", 0), column("Mutations", "integer"), column("ParamKind", "string"), column("Age", "string")],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(o), json!(count(o, "/spec/mutations")), param_kind(o), age(o, now)]
+}

@@ -1,6 +1,10 @@
 //! `MutatingWebhookConfiguration` (admissionregistration.k8s.io/v1): webhooks that may change incoming objects.
 
-use crate::kind::{Declaration, Generation, Kind, Scope, Str};
+use crate::columns::{age, column, count, name, named};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Declaration {
     kind: "MutatingWebhookConfiguration",
@@ -11,6 +15,14 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
     generation: Generation::OfAll,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns =
+    BuiltInColumns { head: &[named("Name", 0), column("Webhooks", "integer"), column("Age", "string")], cells };
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(o), json!(count(o, "/webhooks")), age(o, now)]
+}

@@ -1,6 +1,10 @@
 //! `ValidatingAdmissionPolicyBinding` (admissionregistration.k8s.io/v1): where a ValidatingAdmissionPolicy holds.
 
-use crate::kind::{Declaration, Generation, Kind, Scope, Str};
+use crate::columns::{age, column, name, named, param_ref, text};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Declaration {
     kind: "ValidatingAdmissionPolicyBinding",
@@ -11,6 +15,16 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
     generation: Generation::OfSpec,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[named("Name", 0), column("PolicyName", "string"), column("ParamRef", "string"), column("Age", "string")],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(o), json!(text(o, "/spec/policyName")), param_ref(o), age(o, now)]
+}

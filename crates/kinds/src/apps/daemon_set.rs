@@ -1,6 +1,13 @@
 //! `DaemonSet` (apps/v1): a pod on every node that fits.
 
-use crate::kind::{Declaration, Generation, Kind, Str, Subresource};
+use crate::columns::{
+    age, column, container_images, container_names, label_selector, labels, name, named, number, wide,
+};
+use crate::defaults::{nested, set_missing, set_unset};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use jiff::Timestamp;
+use machinery::object;
+use serde_json::{Value, json};
 
 pub static DAEMON_SET: Kind = Declaration {
     kind: "DaemonSet",
@@ -13,6 +20,74 @@ pub static DAEMON_SET: Kind = Declaration {
     subresources: &[Subresource::Status],
     generation: Generation::OfSpec,
     unconditional_update: true,
+    conditional_defaults: Some(defaults),
+    on_create: Some(on_create),
+    on_update: Some(on_update),
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+fn defaults(set: &mut Value) {
+    let Some(spec) = set.as_object_mut().and_then(|fields| nested(fields, "spec")) else { return };
+    set_missing(spec, "revisionHistoryLimit", 10);
+    let Some(strategy) = nested(spec, "updateStrategy") else { return };
+    set_unset(strategy, "type", "RollingUpdate");
+    if strategy.get("type").is_some_and(|of| of == "RollingUpdate")
+        && let Some(rolling) = nested(strategy, "rollingUpdate")
+    {
+        set_missing(rolling, "maxUnavailable", 1);
+        set_missing(rolling, "maxSurge", 0);
+    }
+}
+
+/// Counts changes of the template; a field in the old API, an annotation in this one.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(set: &Value) -> i64 {
+    object::annotation(set, TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn on_create(set: &mut Value) {
+    let generation = template_generation(set).max(1);
+    object::annotations_mut(set).insert(TEMPLATE_GENERATION.to_owned(), json!(generation.to_string()));
+}
+
+fn on_update(set: &mut Value, old: &Value) {
+    let changed = set["spec"]["template"] != old["spec"]["template"];
+    let generation = template_generation(old) + i64::from(changed);
+    object::annotations_mut(set).insert(TEMPLATE_GENERATION.to_owned(), json!(generation.to_string()));
+}
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Desired", "integer"),
+        column("Current", "integer"),
+        column("Ready", "integer"),
+        column("Up-to-date", "integer"),
+        column("Available", "integer"),
+        column("Node Selector", "string"),
+        column("Age", "string"),
+        wide("Containers", "string"),
+        wide("Images", "string"),
+        wide("Selector", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        name(o),
+        json!(number(o, "/status/desiredNumberScheduled")),
+        json!(number(o, "/status/currentNumberScheduled")),
+        json!(number(o, "/status/numberReady")),
+        json!(number(o, "/status/updatedNumberScheduled")),
+        json!(number(o, "/status/numberAvailable")),
+        labels(o, "/spec/template/spec/nodeSelector"),
+        age(o, now),
+        container_names(o, "/spec/template/spec/containers"),
+        container_images(o, "/spec/template/spec/containers"),
+        label_selector(o, "/spec/selector"),
+    ]
+}

@@ -1,6 +1,11 @@
 //! `ReplicaSet` (apps/v1): keeps a number of equal pods running.
 
-use crate::kind::{Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use crate::columns::{age, column, container_images, container_names, label_selector, name, named, number, wide};
+use crate::defaults::{nested, set_missing};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static REPLICA_SET: Kind = Declaration {
     kind: "ReplicaSet",
@@ -13,6 +18,41 @@ pub static REPLICA_SET: Kind = Declaration {
     subresources: &[Subresource::Scale(ScalePaths::REPLICAS), Subresource::Status],
     generation: Generation::OfSpec,
     unconditional_update: true,
+    conditional_defaults: Some(defaults),
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+fn defaults(set: &mut Value) {
+    if let Some(spec) = set.as_object_mut().and_then(|fields| nested(fields, "spec")) {
+        set_missing(spec, "replicas", 1);
+    }
+}
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Desired", "integer"),
+        column("Current", "integer"),
+        column("Ready", "integer"),
+        column("Age", "string"),
+        wide("Containers", "string"),
+        wide("Images", "string"),
+        wide("Selector", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        name(o),
+        json!(number(o, "/spec/replicas")),
+        json!(number(o, "/status/replicas")),
+        json!(number(o, "/status/readyReplicas")),
+        age(o, now),
+        container_names(o, "/spec/template/spec/containers"),
+        container_images(o, "/spec/template/spec/containers"),
+        label_selector(o, "/spec/selector"),
+    ]
+}

@@ -1,6 +1,10 @@
 //! `Lease` (coordination.k8s.io/v1): a claim that must be renewed: node heartbeats and leader election.
 
-use crate::kind::{Declaration, Kind};
+use crate::columns::{age, column, name, named, text};
+use crate::kind::{BuiltInColumns, Declaration, Kind};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static LEASE: Kind = Declaration {
     kind: "Lease",
@@ -9,6 +13,14 @@ pub static LEASE: Kind = Declaration {
     group: "coordination.k8s.io",
     schema: "io.k8s.api.coordination.v1.Lease",
     create_on_update: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns =
+    BuiltInColumns { head: &[named("Name", 0), column("Holder", "string"), column("Age", "string")], cells };
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(o), json!(text(o, "/spec/holderIdentity")), age(o, now)]
+}

@@ -1,6 +1,10 @@
 //! `Event` (v1): something that happened to an object; lives an hour.
 
-use crate::kind::{Declaration, Kind, Str};
+use crate::columns::{column, name, named, number, since, text, wide};
+use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static EVENT: Kind = Declaration {
     kind: "Event",
@@ -24,6 +28,66 @@ pub static EVENT: Kind = Declaration {
     ttl_seconds: Some(3600),
     unconditional_update: true,
     create_on_update: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        column("Last Seen", "string"),
+        column("Type", "string"),
+        column("Reason", "string"),
+        column("Object", "string"),
+        wide("Subobject", "string"),
+        wide("Source", "string"),
+        column("Message", "string"),
+        wide("First Seen", "string"),
+        wide("Count", "string"),
+        named("Name", 1),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    let first = match o.pointer("/firstTimestamp").filter(|time| !time.is_null()) {
+        Some(time) => since(time, now),
+        None => since(&o["eventTime"], now),
+    };
+    let last = match (o.pointer("/series/lastObservedTime"), o.pointer("/lastTimestamp")) {
+        (Some(time), _) => since(time, now),
+        (None, Some(time)) if !time.is_null() => since(time, now),
+        (None, _) => first.clone(),
+    };
+    let count = match (o.pointer("/series/count").and_then(Value::as_i64), number(o, "/count")) {
+        (Some(count), _) => count,
+        (None, 0) => 1,
+        (None, count) => count,
+    };
+    let kind = text(o, "/involvedObject/kind").to_lowercase();
+    let target = match text(o, "/involvedObject/name") {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    };
+    let either = |one: &str, other: &str| match text(o, one) {
+        "" => text(o, other).to_owned(),
+        found => found.to_owned(),
+    };
+    let source =
+        match (either("/source/component", "/reportingComponent"), either("/source/host", "/reportingInstance")) {
+            (component, host) if host.is_empty() => component,
+            (component, host) => format!("{component}, {host}"),
+        };
+    vec![
+        json!(last),
+        json!(text(o, "/type")),
+        json!(text(o, "/reason")),
+        json!(target),
+        json!(text(o, "/involvedObject/fieldPath")),
+        json!(source),
+        json!(text(o, "/message").trim()),
+        json!(first),
+        json!(count),
+        name(o),
+    ]
+}

@@ -1,6 +1,10 @@
 //! `Namespace` (v1): a scope for names, which deletes all within it when it is deleted.
 
-use crate::kind::{Declaration, Kind, NameRule, Scope, Str, Subresource, Verbs};
+use crate::columns::{age, column, name, named, text};
+use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope, Str, Subresource, Verbs};
+use jiff::Timestamp;
+use machinery::object;
+use serde_json::{Value, json};
 
 pub static NAMESPACE: Kind = Declaration {
     kind: "Namespace",
@@ -14,6 +18,35 @@ pub static NAMESPACE: Kind = Declaration {
     name_rule: NameRule::Label,
     fields: &[Str::Borrowed("status.phase")],
     unconditional_update: true,
+    conditional_defaults: Some(defaults),
+    on_create: Some(on_create),
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+/// Every namespace carries its own name as a label.
+fn defaults(namespace: &mut Value) {
+    let name = object::name(namespace).to_owned();
+    if !name.is_empty() {
+        object::labels_mut(namespace).insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+    }
+}
+
+/// A new namespace is active and cannot vanish before its contents.
+fn on_create(namespace: &mut Value) {
+    namespace["status"] = json!({"phase": "Active"});
+    let mut finalizers = namespace["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !finalizers.iter().any(|name| name == "kubernetes") {
+        finalizers.push(json!("kubernetes"));
+    }
+    object::put(namespace, &["spec", "finalizers"], Value::Array(finalizers));
+    defaults(namespace);
+}
+
+const COLUMNS: BuiltInColumns =
+    BuiltInColumns { head: &[named("Name", 0), column("Status", "string"), column("Age", "string")], cells };
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(o), json!(text(o, "/status/phase")), age(o, now)]
+}

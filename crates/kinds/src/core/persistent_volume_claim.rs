@@ -1,6 +1,9 @@
 //! `PersistentVolumeClaim` (v1): a pod's claim of storage.
 
-use crate::kind::{Declaration, Kind, Str, Subresource};
+use crate::columns::{access_modes, age, column, name, named, shown, text, text_or, wide};
+use crate::kind::{BuiltInColumns, Declaration, Kind, Str, Subresource};
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Declaration {
     kind: "PersistentVolumeClaim",
@@ -10,6 +13,74 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Declaration {
     schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
     subresources: &[Subresource::Status],
     unconditional_update: true,
+    on_create: Some(on_create),
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+/// A new claim is pending; the older and the newer way to name its data's source say the same.
+fn on_create(claim: &mut Value) {
+    claim["status"] = json!({"phase": "Pending"});
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let of = |spec: &serde_json::Map<String, Value>, field: &str| {
+        spec.get(field).filter(|source| !source.is_null()).cloned()
+    };
+    match (of(spec, "dataSource"), of(spec, "dataSourceRef")) {
+        (Some(source), None) => {
+            spec.insert("dataSourceRef".to_owned(), source);
+        }
+        (None, Some(source)) if source.get("namespace").is_none_or(crate::facts::is_zero) => {
+            spec.insert("dataSource".to_owned(), source);
+        }
+        _ => {}
+    }
+}
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Status", "string"),
+        column("Volume", "string"),
+        column("Capacity", "string"),
+        column("Access Modes", "string"),
+        column("StorageClass", "string"),
+        column("VolumeAttributesClass", "string"),
+        column("Age", "string"),
+        wide("VolumeMode", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    let volume = text(o, "/spec/volumeName");
+    let (capacity, modes) = match volume {
+        "" => ("".to_owned(), json!("")),
+        _ => {
+            let size = o.pointer("/status/capacity/storage").map_or_else(|| "0".to_owned(), shown);
+            (size, access_modes(o, "/status/accessModes"))
+        }
+    };
+    vec![
+        name(o),
+        phase(o),
+        json!(volume),
+        json!(capacity),
+        modes,
+        class(o),
+        text_or(o, "/spec/volumeAttributesClassName", "<unset>"),
+        age(o, now),
+        text_or(o, "/spec/volumeMode", "<unset>"),
+    ]
+}
+
+fn phase(o: &Value) -> Value {
+    let deleted = o.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+    json!(if deleted { "Terminating" } else { text(o, "/status/phase") })
+}
+
+/// The class by the old annotation, else by the field.
+fn class(o: &Value) -> Value {
+    let beta = machinery::object::annotation(o, "volume.beta.kubernetes.io/storage-class");
+    json!(beta.unwrap_or_else(|| text(o, "/spec/storageClassName")))
+}

@@ -1,6 +1,11 @@
 //! `ReplicationController` (v1): the older form of ReplicaSet.
 
-use crate::kind::{Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use crate::columns::{age, column, container_images, container_names, labels, name, named, number, wide};
+use crate::defaults::{nested, set_missing, set_unset};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static REPLICATION_CONTROLLER: Kind = Declaration {
     kind: "ReplicationController",
@@ -14,6 +19,50 @@ pub static REPLICATION_CONTROLLER: Kind = Declaration {
     fields: &[Str::Borrowed("status.replicas")],
     storage_prefix: "controllers",
     unconditional_update: true,
+    conditional_defaults: Some(defaults),
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+/// The template's labels serve as selector and as labels of the controller itself.
+fn defaults(controller: &mut Value) {
+    let labels = controller["spec"]["template"]["metadata"]["labels"].as_object().cloned();
+    let Some(fields) = controller.as_object_mut() else { return };
+    if let Some(spec) = nested(fields, "spec") {
+        set_missing(spec, "replicas", 1);
+        if let Some(labels) = &labels {
+            set_unset(spec, "selector", labels.clone());
+        }
+    }
+    if let (Some(labels), Some(metadata)) = (labels, nested(fields, "metadata")) {
+        set_unset(metadata, "labels", labels);
+    }
+}
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Desired", "integer"),
+        column("Current", "integer"),
+        column("Ready", "integer"),
+        column("Age", "string"),
+        wide("Containers", "string"),
+        wide("Images", "string"),
+        wide("Selector", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        name(o),
+        json!(number(o, "/spec/replicas")),
+        json!(number(o, "/status/replicas")),
+        json!(number(o, "/status/readyReplicas")),
+        age(o, now),
+        container_names(o, "/spec/template/spec/containers"),
+        container_images(o, "/spec/template/spec/containers"),
+        labels(o, "/spec/selector"),
+    ]
+}

@@ -1,6 +1,10 @@
 //! `Event` (events.k8s.io/v1): something that happened to an object; lives an hour.
 
-use crate::kind::{Declaration, Kind, Str};
+use crate::columns::{column, name, named, number, since, text, wide};
+use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static EVENT: Kind = Declaration {
     kind: "Event",
@@ -25,6 +29,68 @@ pub static EVENT: Kind = Declaration {
     storage_version: Some(("", "v1")),
     unconditional_update: true,
     create_on_update: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        column("Last Seen", "string"),
+        column("Type", "string"),
+        column("Reason", "string"),
+        column("Object", "string"),
+        wide("Subobject", "string"),
+        wide("Source", "string"),
+        column("Message", "string"),
+        wide("First Seen", "string"),
+        wide("Count", "string"),
+        named("Name", 1),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    let first = match o.pointer("/deprecatedFirstTimestamp").filter(|time| !time.is_null()) {
+        Some(time) => since(time, now),
+        None => since(&o["eventTime"], now),
+    };
+    let last = match (o.pointer("/series/lastObservedTime"), o.pointer("/deprecatedLastTimestamp")) {
+        (Some(time), _) => since(time, now),
+        (None, Some(time)) if !time.is_null() => since(time, now),
+        (None, _) => first.clone(),
+    };
+    let count = match (o.pointer("/series/count").and_then(Value::as_i64), number(o, "/deprecatedCount")) {
+        (Some(count), _) => count,
+        (None, 0) => 1,
+        (None, count) => count,
+    };
+    let kind = text(o, "/regarding/kind").to_lowercase();
+    let target = match text(o, "/regarding/name") {
+        "" => kind,
+        name => format!("{kind}/{name}"),
+    };
+    let either = |one: &str, other: &str| match text(o, one) {
+        "" => text(o, other).to_owned(),
+        found => found.to_owned(),
+    };
+    let source = match (
+        either("/deprecatedSource/component", "/reportingController"),
+        either("/deprecatedSource/host", "/reportingInstance"),
+    ) {
+        (component, host) if host.is_empty() => component,
+        (component, host) => format!("{component}, {host}"),
+    };
+    vec![
+        json!(last),
+        json!(text(o, "/type")),
+        json!(text(o, "/reason")),
+        json!(target),
+        json!(text(o, "/regarding/fieldPath")),
+        json!(source),
+        json!(text(o, "/note").trim()),
+        json!(first),
+        json!(count),
+        name(o),
+    ]
+}

@@ -1,6 +1,10 @@
 //! `ClusterRoleBinding` (rbac.authorization.k8s.io/v1): grants a ClusterRole everywhere.
 
-use crate::kind::{Declaration, Kind, NameRule, Scope};
+use crate::columns::{age, column, name, named, subjects, text, wide};
+use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static CLUSTER_ROLE_BINDING: Kind = Declaration {
     kind: "ClusterRoleBinding",
@@ -12,6 +16,30 @@ pub static CLUSTER_ROLE_BINDING: Kind = Declaration {
     name_rule: NameRule::PathSegment,
     unconditional_update: true,
     create_on_update: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Role", "string"),
+        column("Age", "string"),
+        wide("Users", "string"),
+        wide("Groups", "string"),
+        wide("ServiceAccounts", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        name(o),
+        json!(format!("{}/{}", text(o, "/roleRef/kind"), text(o, "/roleRef/name"))),
+        age(o, now),
+        subjects(o, "User"),
+        subjects(o, "Group"),
+        subjects(o, "ServiceAccount"),
+    ]
+}

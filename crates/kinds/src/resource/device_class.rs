@@ -1,6 +1,9 @@
 //! `DeviceClass` (resource.k8s.io/v1): a named choice of devices.
 
-use crate::kind::{Declaration, Generation, Kind, Scope};
+use crate::columns::{age, column, name, named};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope};
+use jiff::Timestamp;
+use serde_json::Value;
 
 pub static DEVICE_CLASS: Kind = Declaration {
     kind: "DeviceClass",
@@ -11,6 +14,13 @@ pub static DEVICE_CLASS: Kind = Declaration {
     schema: "io.k8s.api.resource.v1.DeviceClass",
     generation: Generation::OfSpec,
     unconditional_update: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns { head: &[named("Name", 0), column("Age", "string")], cells };
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(o), age(o, now)]
+}

@@ -1,6 +1,10 @@
 //! `ResourceSlice` (resource.k8s.io/v1): devices of a driver, on a node or in a pool.
 
-use crate::kind::{Declaration, Generation, Kind, Scope, Str};
+use crate::columns::{age, column, name, named, text};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static RESOURCE_SLICE: Kind = Declaration {
     kind: "ResourceSlice",
@@ -12,6 +16,28 @@ pub static RESOURCE_SLICE: Kind = Declaration {
     generation: Generation::OfSpec,
     fields: &[Str::Borrowed("spec.nodeName"), Str::Borrowed("spec.driver"), Str::Borrowed("spec.pool.name")],
     unconditional_update: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Node", "string"),
+        column("Driver", "string"),
+        column("Pool", "string"),
+        column("Age", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        name(o),
+        json!(text(o, "/spec/nodeName")),
+        json!(text(o, "/spec/driver")),
+        json!(text(o, "/spec/pool/name")),
+        age(o, now),
+    ]
+}

@@ -1,6 +1,11 @@
 //! `StorageClass` (storage.k8s.io/v1): a named way to provision volumes.
 
-use crate::kind::{Declaration, Kind, Scope, Str};
+use crate::columns::{age, column, flag_or, named, text, text_or};
+use crate::defaults::set_missing;
+use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Str};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static STORAGE_CLASS: Kind = Declaration {
     kind: "StorageClass",
@@ -11,6 +16,43 @@ pub static STORAGE_CLASS: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.storage.v1.StorageClass",
     unconditional_update: true,
+    conditional_defaults: Some(defaults),
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+fn defaults(class: &mut Value) {
+    let Some(fields) = class.as_object_mut() else { return };
+    set_missing(fields, "reclaimPolicy", "Delete");
+    set_missing(fields, "volumeBindingMode", "Immediate");
+}
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column("Provisioner", "string"),
+        column("ReclaimPolicy", "string"),
+        column("VolumeBindingMode", "string"),
+        column("AllowVolumeExpansion", "string"),
+        column("Age", "string"),
+    ],
+    cells,
+};
+
+fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
+    vec![
+        json!(shown_name(o)),
+        json!(text(o, "/provisioner")),
+        text_or(o, "/reclaimPolicy", "Delete"),
+        text_or(o, "/volumeBindingMode", "Immediate"),
+        json!(flag_or(o, "/allowVolumeExpansion", false)),
+        age(o, now),
+    ]
+}
+
+fn shown_name(o: &Value) -> String {
+    let marks = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+    let marked = marks.iter().any(|mark| machinery::object::annotation(o, mark) == Some("true"));
+    format!("{}{}", machinery::object::name(o), if marked { " (default)" } else { "" })
+}

@@ -1,6 +1,10 @@
 //! `StorageVersionMigration` (storagemigration.k8s.io/v1): a rewrite of stored objects to the current version.
 
-use crate::kind::{Declaration, Kind, Scope, Subresource};
+use crate::columns::{column, list, name, text};
+use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Subresource};
+use jiff::Timestamp;
+use serde_json::Value;
+use serde_json::json;
 
 pub static STORAGE_VERSION_MIGRATION: Kind = Declaration {
     kind: "StorageVersionMigration",
@@ -11,6 +15,23 @@ pub static STORAGE_VERSION_MIGRATION: Kind = Declaration {
     schema: "io.k8s.api.storagemigration.v1.StorageVersionMigration",
     subresources: &[Subresource::Status],
     status_keeps_metadata: true,
+    columns: Some(COLUMNS),
     ..Declaration::NEW
 }
 .build();
+
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[column("Name", "string"), column("Resource", "string"), column("Status", "string")],
+    cells,
+};
+
+fn cells(o: &Value, _now: Timestamp) -> Vec<Value> {
+    let resource = match text(o, "/spec/resource/group") {
+        "" => text(o, "/spec/resource/resource").to_owned(),
+        group => format!("{}.{group}", text(o, "/spec/resource/resource")),
+    };
+    let met = list(o, "/status/conditions").iter().rev().filter(|condition| condition["status"] == "True");
+    let mut met = met.map(|condition| text(condition, "/type"));
+    let status = met.find(|of| matches!(*of, "Running" | "Failed" | "Succeeded")).unwrap_or("Unknown");
+    vec![name(o), json!(resource), json!(status)]
+}

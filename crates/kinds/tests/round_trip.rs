@@ -1,0 +1,104 @@
+//! Every kind upstream publishes filled in decodes strictly with our schemas and comes out as it went in.
+
+#![allow(clippy::expect_used, reason = "tests")]
+
+mod upstream;
+
+use std::collections::BTreeSet;
+
+use kinds::facts;
+use machinery::decode;
+use serde_json::Value;
+
+/// The definition of an object by its group, version and kind.
+fn definition(object: &Value) -> Option<&'static facts::Definition> {
+    let api_version = object["apiVersion"].as_str()?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let kind = object["kind"].as_str()?;
+    let found = kinds::by_kind(group, version, kind);
+    let by_kind = found.and_then(|kind| match &kind.schema {
+        kinds::kind::SchemaSource::Facts(name) => facts::definition(name),
+        kinds::kind::SchemaSource::Custom(_) => None,
+    });
+    by_kind.or_else(|| {
+        let all = facts::names().into_iter().filter_map(facts::definition);
+        all.into_iter().find(|definition| definition.kinds.contains(&(group, version, kind)))
+    })
+}
+
+#[test]
+fn every_published_object_survives() {
+    let directory = upstream::module("k8s.io/api@v0.37.2").join("testdata/HEAD");
+    let mut seen = BTreeSet::new();
+    for entry in std::fs::read_dir(&directory).expect("testdata").map(|entry| entry.expect("entry")) {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let bytes = std::fs::read(&path).expect("readable");
+        let (is_json, is_yaml) = (name.ends_with(".json"), name.ends_with(".yaml"));
+        if !is_json && !is_yaml {
+            continue;
+        }
+        let raw: Value = if is_json {
+            serde_json::from_slice(&bytes).expect(&name)
+        } else {
+            decode::yaml(&bytes, None).expect(&name).value
+        };
+        let Some(definition) = definition(&raw) else { continue };
+        let schema = facts::schema(definition.name);
+        let decoded = if is_json { decode::json(&bytes, Some(&schema)) } else { decode::yaml(&bytes, Some(&schema)) };
+        let decoded = decoded.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(decoded.problems.is_empty(), "{name}: {:?}", decoded.problems);
+        assert_eq!(decoded.value, raw, "{name}");
+        let again = serde_json::to_vec(&decoded.value).expect("encodes");
+        assert_eq!(serde_json::from_slice::<Value>(&again).expect("decodes"), raw, "{name}");
+        seen.insert(definition.name);
+    }
+    for kind in
+        kinds::KINDS.iter().filter(|kind| !matches!(&*kind.group, "apiextensions.k8s.io" | "apiregistration.k8s.io"))
+    {
+        if let kinds::kind::SchemaSource::Facts(name) = kind.schema {
+            assert!(seen.contains(name), "{name} has no published object");
+        }
+    }
+}
+
+/// Upstream's example objects are complete, so completing them may only add defaults, never drop what was there.
+#[test]
+fn completing_a_full_object_keeps_it() {
+    let directory = upstream::module("k8s.io/api@v0.37.2").join("testdata/HEAD");
+    for kind in kinds::KINDS {
+        let group = if kind.group.is_empty() { "core" } else { &kind.group };
+        let path = directory.join(format!("{group}.{}.{}.json", kind.version, kind.names.kind));
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        let full: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let mut completed = full.clone();
+        kind.default(&mut completed);
+        let mut lost = Vec::new();
+        compare(&full, &completed, &mut String::new(), &mut lost);
+        // A Secret's `stringData` is written only; service affinity `None` has no configuration.
+        lost.retain(|path| !path.starts_with(".stringData") && !path.starts_with(".spec.sessionAffinityConfig"));
+        assert!(lost.is_empty(), "{}: {lost:?}", kind.names.kind);
+    }
+}
+
+fn compare(full: &Value, completed: &Value, path: &mut String, lost: &mut Vec<String>) {
+    match (full, completed) {
+        (Value::Object(full), Value::Object(completed)) => {
+            for (name, value) in full {
+                let length = path.len();
+                path.push('.');
+                path.push_str(name);
+                match completed.get(name) {
+                    Some(other) => compare(value, other, path, lost),
+                    None => lost.push(path.clone()),
+                }
+                path.truncate(length);
+            }
+        }
+        (Value::Array(full), Value::Array(completed)) if full.len() == completed.len() => {
+            full.iter().zip(completed).for_each(|(value, other)| compare(value, other, path, lost));
+        }
+        (Value::Array(_), Value::Array(_)) => lost.push(path.clone()),
+        _ => {}
+    }
+}
