@@ -88,6 +88,25 @@ pub fn float(value: f64) -> String {
     format!("{value}")
 }
 
+/// A decoded value as `%v` prints it: `map[a:x b:[1 2]]`.
+pub fn plain(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => float(number.as_f64().unwrap_or(f64::NAN)),
+        Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let mut fields: Vec<_> = fields.iter().collect();
+            fields.sort_by_key(|(name, _)| *name);
+            let fields: Vec<String> =
+                fields.into_iter().map(|(name, field)| format!("{name}:{}", plain(field))).collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// What an ErrorList's aggregate prints: one message bare, several in brackets.
 pub fn aggregate<I, S>(messages: I) -> String
 where
@@ -124,6 +143,11 @@ mod tests {
         assert_eq!(float(1e21), "1e+21");
         assert_eq!(float(0.00001), "1e-05");
         assert_eq!(float(12.5), "12.5");
+    }
+
+    #[test]
+    fn values_like_go() {
+        assert_eq!(plain(&serde_json::json!({"b": [1, "x"], "a": {"c": null}})), "map[a:map[c:<nil>] b:[1 x]]");
     }
 
     #[test]

@@ -21,9 +21,11 @@ fn unprocessable() -> Status {
 }
 
 /// What upstream answers when the patched object cannot be decoded, or (strict) not without problems: `patched` is
-/// the patched object for a JSON or merge patch, the patch for a strategic merge patch.
+/// the patched object for a JSON or merge patch; for a strategic merge patch it is the patch as Go prints it
+/// ([`crate::go::plain`]), given as a string.
 pub fn undecodable(patched: &Value, error: &str) -> Status {
     let mut errors = FieldErrors::new();
-    errors.push(FieldError::invalid(&Path::new("patch"), patched.to_string(), error));
+    let shown = patched.as_str().map_or_else(|| patched.to_string(), str::to_owned);
+    errors.push(FieldError::invalid(&Path::new("patch"), shown, error));
     Status::invalid(&GroupKind::new("", ""), "", &errors)
 }

@@ -79,10 +79,7 @@ pub(super) fn item_element(list: &List, item: &Value) -> Result<PathElement, Str
     };
     let mut key: Vec<(String, Value)> = Vec::with_capacity(keys.len());
     for name in keys {
-        let value = fields.get(&**name).cloned().or_else(|| {
-            let schema = list.items.field(name)?;
-            schema.default.clone().or_else(|| schema.resolve().default.clone())
-        });
+        let value = fields.get(&**name).cloned().or_else(|| default_key(list, name));
         key.extend(value.map(|value| (name.to_string(), value)));
     }
     if key.is_empty() {
@@ -94,6 +91,20 @@ pub(super) fn item_element(list: &List, item: &Value) -> Result<PathElement, Str
     }
     key.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(PathElement::Key(key))
+}
+
+/// What a key field that is missing stands for: its default, or in a built-in type the zero that Go holds for a
+/// required one (upstream publishes those zeros as defaults).
+fn default_key(list: &List, name: &str) -> Option<Value> {
+    let Shape::Struct(object) = list.items.shape() else { return None };
+    let field = object.fields.get(name)?;
+    let declared = field.schema.default.clone().or_else(|| field.schema.resolve().default.clone());
+    declared.or_else(|| match field.schema.shape() {
+        _ if object.name.is_none() || !field.required => None,
+        Shape::String => Some(Value::from("")),
+        Shape::Integer { .. } => Some(Value::from(0)),
+        _ => None,
+    })
 }
 
 /// An object's fields; none for null or another kind of value.

@@ -14,10 +14,14 @@ use crate::schema::{Schema, Shape};
 
 /// Why a value does not fit.
 pub(super) enum Wrong {
-    /// Its JSON type; with Go's name of the type wanted when the schema's own is not the one Go would print.
-    Type(Option<&'static str>),
-    /// Its text, with the whole message.
+    /// Its JSON type.
+    Type,
+    /// Its text, with the whole message. Decoding goes on.
     Text(String),
+    /// The same from a type that decodes itself, whose error ends the decoding and is the one reported.
+    Fatal(String),
+    /// The JSON type, by such a type; with Go's name of what it wanted.
+    FatalType(&'static str),
 }
 
 /// A number as upstream keeps it untyped: an int64 when written as one, else a float.
@@ -41,18 +45,18 @@ pub(super) fn settle(shape: &Shape, tree: &Tree) -> Result<Value, Wrong> {
         (Shape::Number, Tree::Number(text)) => number(text).map_err(Wrong::Text),
         (Shape::Bytes, Tree::Text(text)) => bytes(text),
         (Shape::IntOrString, Tree::Text(text)) => Ok(Value::String(text.clone())),
-        (Shape::IntOrString, Tree::Number(text)) => integer(text, 32, false).map_err(|_| Wrong::Type(Some("int32"))),
-        (Shape::IntOrString, _) => Err(Wrong::Type(Some("int32"))),
+        (Shape::IntOrString, Tree::Number(text)) => integer(text, 32, false).map_err(|_| Wrong::FatalType("int32")),
+        (Shape::IntOrString, _) => Err(Wrong::FatalType("int32")),
         (Shape::Quantity, Tree::Text(text) | Tree::Number(text)) => quantity(text),
         (Shape::Quantity, _) => quantity(""),
         (Shape::Time, Tree::Text(text)) => time(text, false),
         (Shape::MicroTime, Tree::Text(text)) => time(text, true),
         (Shape::Duration, Tree::Text(text)) => match Duration::parse(text) {
             Ok(duration) => Ok(Value::String(duration.to_string())),
-            Err(error) => Err(Wrong::Text(error)),
+            Err(error) => Err(Wrong::Fatal(error)),
         },
-        (Shape::Time | Shape::MicroTime | Shape::Duration, _) => Err(Wrong::Type(Some("string"))),
-        _ => Err(Wrong::Type(None)),
+        (Shape::Time | Shape::MicroTime | Shape::Duration, _) => Err(Wrong::FatalType("string")),
+        _ => Err(Wrong::Type),
     }
 }
 
@@ -63,13 +67,13 @@ fn integer(text: &str, bits: u8, unsigned: bool) -> Result<Value, Wrong> {
         (_, false) => text.parse::<i64>().ok().map(Value::from),
         (_, true) => text.parse::<u64>().ok().map(Value::from),
     };
-    value.ok_or(Wrong::Type(None))
+    value.ok_or(Wrong::Type)
 }
 
 fn quantity(text: &str) -> Result<Value, Wrong> {
     match Quantity::parse(text.trim()) {
         Ok(quantity) => Ok(Value::String(quantity.to_string())),
-        Err(error) => Err(Wrong::Text(error.to_string())),
+        Err(error) => Err(Wrong::Fatal(error.to_string())),
     }
 }
 
@@ -93,7 +97,7 @@ fn time(text: &str, micro: bool) -> Result<Value, Wrong> {
     let Ok(time) = text.parse::<jiff::Timestamp>() else {
         let layout = if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
         let text = go::quote(text);
-        return Err(Wrong::Text(format!("parsing time {text} as \"{layout}\": cannot parse {text} as \"2006\"")));
+        return Err(Wrong::Fatal(format!("parsing time {text} as \"{layout}\": cannot parse {text} as \"2006\"")));
     };
     let format = if micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
     Ok(Value::String(time.strftime(format).to_string()))

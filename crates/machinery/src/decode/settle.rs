@@ -64,7 +64,7 @@ impl Walk {
         self.under(&suffix, inner)
     }
 
-    fn mismatch(&mut self, found: &Tree, go_type: &str) {
+    fn mismatch(&self, found: &Tree, go_type: &str) -> String {
         let found = match found {
             Tree::Null => "null".to_owned(),
             Tree::Bool(_) => "bool".to_owned(),
@@ -78,7 +78,7 @@ impl Walk {
             Some(within) => format!("struct field {within}.{}", self.fields.join(".")),
             None => "value".to_owned(),
         };
-        self.fail(format!("json: cannot unmarshal {found} into Go {place} of type {go_type}"));
+        format!("json: cannot unmarshal {found} into Go {place} of type {go_type}")
     }
 
     fn fail(&mut self, text: String) {
@@ -144,11 +144,15 @@ impl Walk {
             (shape, tree) => {
                 match scalar::settle(shape, &tree) {
                     Ok(value) => return Ok(Some(value)),
-                    Err(scalar::Wrong::Type(go_type)) => {
-                        let go_type = go_type.map_or_else(|| scalar::go_type(schema), str::to_owned);
-                        self.mismatch(&tree, &go_type);
+                    Err(scalar::Wrong::Type) => {
+                        let text = self.mismatch(&tree, &scalar::go_type(schema));
+                        self.fail(text);
                     }
                     Err(scalar::Wrong::Text(text)) => self.fail(text),
+                    Err(scalar::Wrong::Fatal(text)) => return Err(DecodeError::Type(text)),
+                    Err(scalar::Wrong::FatalType(go_type)) => {
+                        return Err(DecodeError::Type(self.mismatch(&tree, go_type)));
+                    }
                 }
                 Ok(None)
             }

@@ -60,12 +60,13 @@ impl From<Error> for Status {
 }
 
 fn bad_directive(directive: &Value, patch: &Object) -> Error {
-    let shown = directive.as_str().map_or_else(|| directive.to_string(), str::to_owned);
-    Error::Other(format!("unknown patch type: {shown} in map: {}", go::json(&Value::Object(patch.clone()))))
+    let mut whole = patch.clone();
+    whole.insert(DIRECTIVE.to_owned(), directive.clone());
+    Error::Other(format!("unknown patch type: {} in map: {}", go::plain(directive), go::plain(&Value::Object(whole))))
 }
 
 fn no_merge_key(item: &Value, key: &str) -> Error {
-    Error::Other(format!("map: {} does not contain declared merge key: {key}", go::json(item)))
+    Error::Other(format!("map: {} does not contain declared merge key: {key}", go::plain(item)))
 }
 
 /// How a field's list or object is patched: by what the field says, else its type.

@@ -38,7 +38,7 @@ fn items_are_objects(original: &[Value], patch: &[Value]) -> Result<bool, Error>
         return Err(Error::ListOfLists);
     }
     if kinds.any(|kind| Some(kind) != first) {
-        let shown = crate::go::json(&Value::Array(original.iter().chain(patch).cloned().collect()));
+        let shown = crate::go::plain(&Value::Array(original.iter().chain(patch).cloned().collect()));
         return Err(Error::Other(format!("list element types are not identical: {shown}")));
     }
     Ok(matches!(original.iter().chain(patch).next(), Some(Value::Object(_))))
@@ -138,7 +138,7 @@ pub(super) fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -
     let mut places = order.iter();
     for item in patch.iter().filter(|item| item.get(DIRECTIVE).is_none()) {
         if !places.any(|place| identity(place, key) == identity(item, key)) {
-            let (patch, order) = (crate::go::json(&patch.into()), crate::go::json(&order.into()));
+            let (patch, order) = (crate::go::plain(&patch.into()), crate::go::plain(&order.into()));
             return Err(Error::Other(format!(
                 "The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n"
             )));

@@ -67,7 +67,7 @@ fn directives_on_items() {
         json!({"containers": [{"name": "z"}]})
     );
     let error = apply(&object, &json!({"containers": [{"image": "x"}]}), &schema()).unwrap_err();
-    assert_eq!(error.message, "map: {\"image\":\"x\"} does not contain declared merge key: name");
+    assert_eq!(error.message, "map: map[image:x] does not contain declared merge key: name");
 }
 
 #[test]
