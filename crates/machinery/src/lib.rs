@@ -3,12 +3,13 @@
 //! Here are the generic parts of the Kubernetes API: error answers ([`status`]), field errors ([`field`]), name
 //! rules ([`names`]), selectors ([`labels`], [`fields`]), identifiers of kinds ([`gvk`]), the metadata of an object
 //! and its stored form ([`object`]), structural schemas ([`schema`]), strict decoding ([`decode`]), patches
-//! ([`patch`]), server-side apply ([`mod@apply`]), quantities and durations.
+//! ([`patch`]), server-side apply ([`mod@apply`]), [`cel`], quantities and durations.
 //!
 //! The crate knows no kind by name, opens nothing, reads no clock (a `jiff::Timestamp` is an argument) and keeps no
 //! state. Start reading with [`schema`]: most of the rest is driven by it.
 
 pub mod apply;
+pub mod cel;
 pub mod decode;
 pub mod duration;
 pub mod field;

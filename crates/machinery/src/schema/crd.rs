@@ -12,6 +12,7 @@ use super::node::{Field, List, ListKind, Map, Node, Schema, Shape, Struct};
 use super::rule::Rule;
 use super::validation::Validation;
 use super::{re2, structural};
+use crate::cel;
 use crate::field::{FieldError, FieldErrors, Path};
 
 /// Reads a schema; `path` is where it stands in the CustomResourceDefinition, for its errors.
@@ -19,6 +20,7 @@ pub fn parse(schema: &Value, path: &Path) -> Result<Schema, FieldErrors> {
     structural::check(schema, path).into_result()?;
     let parsed = node(schema);
     check_defaults(&parsed, schema, path).into_result()?;
+    cel::check_rules(&parsed, path).into_result()?;
     Ok(parsed)
 }
 
