@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use machinery::field::{FieldErrors, Path};
 use machinery::schema::Schema;
 use serde_json::{Value, json};
 
@@ -13,12 +14,20 @@ use crate::kind::{
 };
 
 impl Kind {
-    /// The kind a version of a CustomResourceDefinition defines, with the schema read from it; none when it is not
-    /// served or there is no such version.
-    pub fn from_crd(definition: &Value, version: &str, schema: Schema) -> Option<Kind> {
-        let spec = definition.get("spec")?;
-        let served = list(spec, "/versions").iter().find(|one| one["name"] == version && one["served"] == true)?;
-        let storage = list(spec, "/versions").iter().find(|one| one["storage"] == true)?;
+    /// The kind a version of a CustomResourceDefinition defines; none when it is not served or there is no such
+    /// version, the failures when its schema cannot be read.
+    pub fn from_crd(definition: &Value, version: &str) -> Result<Option<Kind>, FieldErrors> {
+        let versions = list(definition, "/spec/versions");
+        let served = versions.iter().find(|one| one["name"] == version && one["served"] == true);
+        let (Some(served), Some(storage)) = (served, versions.iter().find(|one| one["storage"] == true)) else {
+            return Ok(None);
+        };
+        let schema = schema_of(served)?;
+        Ok(Some(Self::custom(&definition["spec"], served, storage, schema)))
+    }
+
+    fn custom(spec: &Value, served: &Value, storage: &Value, schema: Schema) -> Kind {
+        let version = text(served, "/name");
         let group = text(spec, "/group").to_owned();
         let plural = text(spec, "/names/plural").to_owned();
         let kind = text(spec, "/names/kind").to_owned();
@@ -30,7 +39,7 @@ impl Kind {
             "" => format!("{kind}List"),
             list_kind => list_kind.to_owned(),
         };
-        Some(Kind {
+        Kind {
             names: Names {
                 kind: Cow::Owned(kind),
                 plural: Cow::Owned(plural.clone()),
@@ -61,8 +70,17 @@ impl Kind {
             status_keeps_metadata: true,
             unconditional_update: false,
             create_on_update: false,
-        })
+        }
     }
+}
+
+/// The schema of a version, with the metadata every object has; any JSON where none is written.
+fn schema_of(version: &Value) -> Result<Schema, FieldErrors> {
+    let Some(written) = version.pointer("/schema/openAPIV3Schema").filter(|schema| !schema.is_null()) else {
+        return Ok(Schema::any());
+    };
+    let schema = machinery::schema::crd::parse(written, &Path::new("spec").child("schema").child("openAPIV3Schema"))?;
+    Ok(schema.with_object_meta(&crate::facts::schema("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")))
 }
 
 fn texts(items: &[Value]) -> Cow<'static, [Str]> {
@@ -242,6 +260,34 @@ fn holds(item: &Value, condition: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_definition_becomes_a_kind() {
+        let definition = json!({"spec": {
+            "group": "x.io", "scope": "Namespaced", "names": {"plural": "foos", "kind": "Foo", "shortNames": ["f"]},
+            "versions": [
+                {"name": "v1", "served": true, "storage": true, "subresources": {"status": {}, "scale": {
+                    "specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n",
+                }}, "additionalPrinterColumns": [{"name": "N", "type": "integer", "jsonPath": ".spec.n"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {
+                    "type": "object", "properties": {"n": {"type": "integer", "default": 3}},
+                }}}}},
+                {"name": "v0", "served": false, "storage": false},
+            ],
+        }});
+        assert!(Kind::from_crd(&definition, "v0").expect("readable").is_none());
+        let kind = Kind::from_crd(&definition, "v1").expect("readable").expect("served");
+        assert_eq!(kind.key("ns", "a"), "/registry/x.io/foos/ns/a");
+        assert_eq!((kind.api_version().as_str(), kind.list_kind().as_str()), ("x.io/v1", "FooList"));
+        let mut object = json!({"metadata": {"name": "a"}, "spec": {}});
+        kind.default(&mut object);
+        assert_eq!(kind.cells(&object, Timestamp::UNIX_EPOCH), [json!("a"), json!(3)]);
+        let names: Vec<&str> = kind.subresources.iter().map(Subresource::name).collect();
+        assert_eq!(names, ["status", "scale"]);
+        let document = crate::discovery::aggregated(&[&kind]);
+        let speaks = &document["items"][0]["versions"][0]["resources"][0]["responseKind"];
+        assert_eq!(*speaks, json!({"group": "x.io", "version": "v1", "kind": "Foo"}));
+    }
 
     #[test]
     fn paths_lead_to_what_they_name() {

@@ -40,7 +40,10 @@ impl Kind {
         }
         match &self.schema {
             SchemaSource::Facts(name) => complete(object, name),
-            SchemaSource::Custom(schema) => schema.default(object),
+            SchemaSource::Custom(schema) => {
+                schema.drop_nulls(object);
+                schema.default(object);
+            }
         }
     }
 
@@ -189,6 +192,10 @@ impl Kind {
     pub fn to_storage(&self, object: &mut Value) {
         if let Some(conversion) = self.conversion {
             (conversion.to_storage)(object);
+            let (group, version) = &self.storage_version;
+            if let Some(stored) = crate::by_kind(group, version, &self.names.kind) {
+                stored.complete(object);
+            }
         }
         object["apiVersion"] = json!(self.storage_api_version());
     }
@@ -197,6 +204,7 @@ impl Kind {
     pub fn from_storage(&self, object: &mut Value) {
         if let Some(conversion) = self.conversion {
             (conversion.from_storage)(object);
+            self.complete(object);
         }
         object["apiVersion"] = json!(self.api_version());
     }

@@ -19,6 +19,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Declaration {
     fields: &[Str::Borrowed("spec.signerName")],
     unconditional_update: true,
     columns: Some(COLUMNS),
+    on_update: Some(on_update),
     ..Declaration::NEW
 }
 .build();
@@ -57,4 +58,9 @@ fn status(o: &Value) -> String {
     let failed = if condition(o, "Failed").is_some() { ",Failed" } else { "" };
     let issued = if text(o, "/status/certificate").is_empty() { "" } else { ",Issued" };
     format!("{decided}{failed}{issued}")
+}
+
+/// A request never changes; only its approval and status do, by subresources of their own.
+fn on_update(request: &mut Value, old: &Value) {
+    crate::prepare::set_or_remove(request, &["spec"], old.get("spec").cloned());
 }

@@ -20,6 +20,7 @@ pub static NAMESPACE: Kind = Declaration {
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     on_create: Some(on_create),
+    on_update: Some(on_update),
     columns: Some(COLUMNS),
     ..Declaration::NEW
 }
@@ -31,6 +32,12 @@ fn defaults(namespace: &mut Value) {
     if !name.is_empty() {
         object::labels_mut(namespace).insert("kubernetes.io/metadata.name".to_owned(), json!(name));
     }
+}
+
+/// Only the `finalize` subresource changes finalizers.
+fn on_update(namespace: &mut Value, old: &Value) {
+    let finalizers = object::at(old, &["spec", "finalizers"]).cloned();
+    crate::prepare::set_or_remove(namespace, &["spec", "finalizers"], finalizers);
 }
 
 /// A new namespace is active and cannot vanish before its contents.

@@ -1,7 +1,7 @@
 //! `Event` (events.k8s.io/v1): something that happened to an object; lives an hour.
 
 use crate::columns::{column, name, named, number, since, text, wide};
-use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
+use crate::kind::{BuiltInColumns, Conversion, Declaration, Kind, Str};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
@@ -27,6 +27,7 @@ pub static EVENT: Kind = Declaration {
     ],
     ttl_seconds: Some(3600),
     storage_version: Some(("", "v1")),
+    conversion: Some(Conversion { to_storage: to_core, from_storage: from_core }),
     unconditional_update: true,
     create_on_update: true,
     columns: Some(COLUMNS),
@@ -93,4 +94,56 @@ fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
         json!(count),
         name(o),
     ]
+}
+
+/// This version's names of fields, and the core version's.
+const RENAMED: [(&str, &str); 7] = [
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+/// `kubernetes/kubernetes pkg/apis/events/v1/conversion.go`: both versions are one stored object.
+fn to_core(event: &mut Value) {
+    rename(event, RENAMED);
+}
+
+fn from_core(event: &mut Value) {
+    rename(event, RENAMED.map(|(here, core)| (core, here)));
+}
+
+fn rename(event: &mut Value, names: [(&str, &str); 7]) {
+    let Some(fields) = event.as_object_mut() else { return };
+    for (from, to) in names {
+        if let Some(value) = fields.remove(from) {
+            fields.insert(to.to_owned(), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_versions_are_one_object() {
+        let mut event = json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "note": "M",
+            "regarding": {"kind": "Pod", "name": "x"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+            "reportingController": "c.io/x", "reportingInstance": "i",
+        });
+        EVENT.default(&mut event);
+        let written = event.clone();
+        EVENT.to_storage(&mut event);
+        assert_eq!(event["apiVersion"], "v1");
+        assert_eq!(event["involvedObject"]["name"], "x");
+        assert_eq!(event["reportingComponent"], "c.io/x");
+        assert_eq!(event["firstTimestamp"], Value::Null);
+        EVENT.from_storage(&mut event);
+        assert_eq!(event, written);
+    }
 }
