@@ -52,8 +52,9 @@ pub struct Write<'a> {
     pub now: jiff::Timestamp,
 }
 
-/// Records in `new` (about to be stored) which fields this write changed. `live` is what was stored before, null or
-/// an empty object for a create. The caller's own `managedFields` in `new` are honoured as upstream does.
+/// Records in `new` (about to be stored) which fields this write changed. `live` is what was stored before; for a
+/// create it is the type's empty object as its encoder writes it (upstream compares with that, so `spec` and other
+/// parts that are always written are nobody's), or null when there is no such thing. The caller's own `managedFields` in `new` are honoured as upstream does.
 pub fn update(live: &Value, new: &mut Value, write: &Write<'_>) {
     let Some(mut managed) = managed_of_update(live, new, write.subresource) else { return };
     strip_managed_fields(new);

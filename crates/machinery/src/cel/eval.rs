@@ -34,8 +34,9 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn spend(&mut self, cost: u64) -> Result<(), CelError> {
-        self.left = self.left.checked_sub(cost).ok_or_else(|| CelError::Budget)?;
-        Ok(())
+        let enough = cost <= self.left;
+        self.left = self.left.saturating_sub(cost);
+        if enough { Ok(()) } else { Err(CelError::Budget) }
     }
 
     pub(super) fn eval(&mut self, expr: &Expr) -> Outcome {
