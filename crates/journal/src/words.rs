@@ -86,7 +86,8 @@ impl What {
         match self {
             Self::NodeStarted { version } => format!("the node's process started, version {version}"),
             Self::NodeStopped { containers_left, because: cause } => {
-                format!("the node's process stopped, {containers_left} containers left running: {}", because(cause))
+                let left = if *containers_left == 1 { "container" } else { "containers" };
+                format!("the node's process stopped, {containers_left} {left} left running: {}", because(cause))
             }
             Self::PodAdmitted => "taken in by this node".to_string(),
             Self::PodRefused { reason, message } => format!("refused by this node: {reason}: {message}"),
@@ -112,7 +113,7 @@ impl What {
             Self::MountFailed { volume, error } => format!("volume {volume} could not be mounted: {error}"),
             Self::SandboxFailed { error } => format!("the sandbox could not be made: {error}"),
             Self::Evicted { reason, message, because: cause } => {
-                format!("evicted ({reason}): {message}: {}", because(cause))
+                format!("evicted by {}, since {} ({reason}: {message})", cause.decider, cause.rule)
             }
             Self::DeletionRequested { by, grace_seconds } => {
                 format!("deletion requested by {by}, {grace_seconds} s of grace")
@@ -120,7 +121,7 @@ impl What {
             Self::SchedulingRefused { message } => format!("no node for it: {message}"),
             Self::FsyncStall { path, took_ms } => format!("a write to {path} took {}", span(*took_ms)),
             Self::RequestRefused { user, verb, resource, message, because: cause } => {
-                format!("{user} may not {verb} {resource}: {message}: {}", because(cause))
+                format!("{verb} {resource} by {user} refused by {}, since {}: {message}", cause.decider, cause.rule)
             }
             Self::LeaseLost { lease, because: cause } => format!("lease {lease} lost: {}", because(cause)),
         }

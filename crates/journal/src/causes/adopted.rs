@@ -39,6 +39,11 @@ mod tests {
         tape.wait(5000);
         tape.on(Subject::node(), What::NodeStarted { version: "0.1.0".into() });
         tape.app(0, What::Adopted { running: true });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: still running: the node's process was started again and adopted it without restarting it
+          2026-11-18T11:07:40.000Z      #2       the node's process stopped, 1 container left running: `SIGTERM` on the node decided, since the node was told to stop
+          2026-11-18T11:07:45.000Z      #3       the node's process started, version 0.1.0
+          2026-11-18T11:07:45.000Z      #4  app  found running and left running
+        "#);
     }
 }

@@ -26,6 +26,10 @@ mod tests {
         tape.app(0, What::Started { image: "job".into() });
         let exit = tape.wait(2300).exited(0, 0);
         tape.pod(What::Removal { because: Cause::kubelet(Rule::PodCompleted, vec![exit]) });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app completed with exit code 0
+          2026-11-18T11:06:40.000Z      #1  app  started from job
+          2026-11-18T11:06:42.300Z      #2  app  ended with exit code 0 after 2.3 s
+        "#);
     }
 }

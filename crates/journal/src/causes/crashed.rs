@@ -49,6 +49,15 @@ mod tests {
         tape.app(1, What::Started { image: "app:1".into() });
         let exit = tape.wait(2300).exited(1, 139);
         tape.app(1, What::BackOff { wait_ms: 10_000, because: Cause::kubelet(Rule::CrashBackOff, vec![exit]) });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app crashed: SIGSEGV (exit code 139) after 2.3 s, started again once, waits 10 s before the next try
+          2026-11-18T11:06:42.300Z      #2  app    ended with exit code 1 after 2.3 s
+              | panic: no such table
+          2026-11-18T11:06:42.300Z      #3  app#1  started again: the kubelet decided, since the restart policy wants it to run (see #2)
+          2026-11-18T11:06:42.300Z      #4  app#1  started from app:1
+          2026-11-18T11:06:44.600Z      #5  app#1  ended with SIGSEGV (exit code 139) after 2.3 s
+              | panic: no such table
+          2026-11-18T11:06:44.600Z      #6  app#1  waits 10 s before the next try: the kubelet decided, since it keeps failing (see #5)
+        "#);
     }
 }

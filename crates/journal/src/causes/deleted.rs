@@ -57,6 +57,13 @@ mod tests {
         tape.app(0, What::Signal { signal: 15, because: Cause::kubelet(Rule::PodDeleted, vec![asked]) });
         tape.wait(20).exited(0, 143);
         tape.pod(What::Removal { because: Cause::kubelet(Rule::PodDeleted, vec![asked]) });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: deleted by user kubernetes-admin
+          2026-11-18T11:06:45.000Z      #2       deletion requested by user kubernetes-admin, 30 s of grace
+          2026-11-18T11:06:45.001Z      #3  app  SIGTERM sent: the kubelet decided, since the pod was deleted (see #2)
+          2026-11-18T11:06:45.021Z      #4  app  ended with SIGTERM (exit code 143) after 2.3 s
+              | panic: no such table
+          2026-11-18T11:06:45.021Z      #5       sandbox taken away: the kubelet decided, since the pod was deleted (see #2)
+        "#);
     }
 }

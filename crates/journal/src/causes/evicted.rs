@@ -32,6 +32,12 @@ mod tests {
         let evicted = tape.pod(What::Evicted { reason: "Evicted".into(), message, because });
         tape.app(0, What::Signal { signal: 9, because: Cause::kubelet(Rule::NodePressure, vec![evicted]) });
         tape.exited(0, 137);
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: evicted by the kubelet (Evicted): The node was low on resource: ephemeral-storage.
+          2026-11-18T11:06:40.000Z      #2       evicted by the kubelet, since the node was short of a resource (Evicted: The node was low on resource: ephemeral-storage.)
+          2026-11-18T11:06:40.000Z      #3  app  SIGKILL sent: the kubelet decided, since the node was short of a resource (see #2)
+          2026-11-18T11:06:40.000Z      #4  app  ended with SIGKILL (exit code 137) after 2.3 s
+              | panic: no such table
+        "#);
     }
 }

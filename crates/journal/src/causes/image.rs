@@ -38,6 +38,12 @@ mod tests {
             tape.app(0, What::BackOff { wait_ms, because: Cause::kubelet(Rule::PullBackOff, vec![failed]) });
             tape.wait(wait_ms as i64);
         }
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app does not start: image registry.local/app:9 cannot be had, tried 2 times: manifest unknown
+          2026-11-18T11:06:40.000Z      #1  app  image registry.local/app:9 could not be pulled: manifest unknown
+          2026-11-18T11:06:40.000Z      #2  app  waits 10 s before the next try: the kubelet decided, since its image could not be pulled (see #1)
+          2026-11-18T11:06:50.000Z      #3  app  image registry.local/app:9 could not be pulled: manifest unknown
+          2026-11-18T11:06:50.000Z      #4  app  waits 20 s before the next try: the kubelet decided, since its image could not be pulled (see #3)
+        "#);
     }
 }

@@ -35,6 +35,16 @@ mod tests {
         tape.wait(12);
         let exit = tape.exited(0, 137);
         tape.app(1, What::Restart { because: Cause::kubelet(Rule::RestartPolicy, vec![exit]) });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app was killed by its liveness probe after 3 failures in a row (HTTP status 503, it said "overloaded"), started again once
+          2026-11-18T11:06:50.000Z      #3  app    liveness probe failed, 1 of 3, after 4 ms: HTTP status 503, it said "overloaded"
+          2026-11-18T11:07:00.000Z      #4  app    liveness probe failed, 2 of 3, after 4 ms: HTTP status 503, it said "overloaded"
+          2026-11-18T11:07:10.000Z      #5  app    liveness probe failed, 3 of 3, after 4 ms: HTTP status 503, it said "overloaded"
+          2026-11-18T11:07:10.000Z      #6  app    SIGTERM sent: the kubelet decided, since its liveness probe failed too often (see #3 #4 #5)
+          2026-11-18T11:07:40.000Z      #7  app    SIGKILL sent: the kubelet decided, since the grace period was over (see #6)
+          2026-11-18T11:07:40.012Z      #8  app    ended with SIGKILL (exit code 137) after 2.3 s
+              | panic: no such table
+          2026-11-18T11:07:40.012Z      #9  app#1  started again: the kubelet decided, since the restart policy wants it to run (see #8)
+        "#);
     }
 }

@@ -52,6 +52,12 @@ mod tests {
             let probe = Probe::Liveness;
             tape.app(0, What::ProbeAttempt { probe, outcome, took_ms: 1, failures: 0, threshold: 3 });
         }
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app was not killed: its liveness probe could not be asked 6 times, and that does not count: the command could not be launched: helper: permission denied
+          2026-11-18T11:06:50.000Z      #2  app  liveness probe could not be asked, which does not count: the command could not be launched: helper: permission denied
+          2026-11-18T11:07:20.000Z      #5  app  liveness probe could not be asked, which does not count: the command could not be launched: helper: permission denied
+          2026-11-18T11:07:30.000Z      #6  app  liveness probe could not be asked, which does not count: the command could not be launched: helper: permission denied
+          2026-11-18T11:07:40.000Z      #7  app  liveness probe could not be asked, which does not count: the command could not be launched: helper: permission denied
+        "#);
     }
 }

@@ -42,6 +42,9 @@ mod tests {
         tape.pod(What::PodAdmitted);
         let error = "configmap \"settings\" not found".to_string();
         tape.pod(What::MountFailed { volume: "settings".into(), error });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: the pod does not start: volume settings could not be mounted: configmap "settings" not found
+          2026-11-18T11:06:40.000Z      #2    volume settings could not be mounted: configmap "settings" not found
+        "#);
     }
 }

@@ -32,6 +32,11 @@ mod tests {
         let what = What::Exited { code: 137, signal: Some(9), oom_killed: true, ran_ms: 65_000, last_lines: vec![] };
         let exit = tape.app(0, what);
         tape.app(0, What::BackOff { wait_ms: 10_000, because: Cause::kubelet(Rule::CrashBackOff, vec![exit]) });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app was killed by the kernel, out of memory: it needed more than its limit, waits 10 s before the next try
+          2026-11-18T11:06:40.000Z      #1  app  started from db
+          2026-11-18T11:07:45.000Z      #2  app  killed by the kernel, out of memory, after 1m5s
+          2026-11-18T11:07:45.000Z      #3  app  waits 10 s before the next try: the kubelet decided, since it keeps failing (see #2)
+        "#);
     }
 }

@@ -22,6 +22,10 @@ mod tests {
         let attempt = What::ProbeAttempt { probe: Probe::Startup, outcome, took_ms: 1000, failures: 1, threshold: 1 };
         let failed = tape.app(0, attempt);
         tape.app(0, What::Signal { signal: 15, because: Cause::kubelet(Rule::StartupProbe, vec![failed]) });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app was killed by its startup probe after 1 failure (no answer within 1 s)
+          2026-11-18T11:06:40.000Z      #1  app  startup probe failed, 1 of 1, after 1 s: no answer within 1 s
+          2026-11-18T11:06:40.000Z      #2  app  SIGTERM sent: the kubelet decided, since its startup probe failed too often (see #1)
+        "#);
     }
 }

@@ -35,6 +35,11 @@ mod tests {
         let mut tape = Tape::new();
         tape.app(0, What::Signal { signal: 15, because: Cause::kubelet(Rule::DeadlineExceeded, vec![]) });
         tape.exited(0, 143);
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: container app was stopped by the kubelet, since activeDeadlineSeconds had passed
+          2026-11-18T11:06:40.000Z      #1  app  SIGTERM sent: the kubelet decided, since activeDeadlineSeconds had passed
+          2026-11-18T11:06:40.000Z      #2  app  ended with SIGTERM (exit code 143) after 2.3 s
+              | panic: no such table
+        "#);
     }
 }

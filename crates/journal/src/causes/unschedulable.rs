@@ -26,8 +26,15 @@ mod tests {
     fn until_it_is_taken_in() {
         let mut tape = Tape::new();
         tape.pod(What::SchedulingRefused { message: "0/1 nodes are available: 1 Insufficient cpu.".into() });
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: not scheduled, tried once: 0/1 nodes are available: 1 Insufficient cpu.
+          2026-11-18T11:06:40.000Z      #1    no node for it: 0/1 nodes are available: 1 Insufficient cpu.
+        "#);
         tape.wait(1000).pod(What::PodAdmitted);
-        insta::assert_snapshot!(tape.why(), @"");
+        insta::assert_snapshot!(tape.why(), @r#"
+        default/web: nothing has ended it or holds it up; what happened last:
+          2026-11-18T11:06:40.000Z      #1    no node for it: 0/1 nodes are available: 1 Insufficient cpu.
+          2026-11-18T11:06:41.000Z      #2    taken in by this node
+        "#);
     }
 }

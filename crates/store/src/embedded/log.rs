@@ -245,6 +245,8 @@ impl Log {
             return Err(Error::Unknown { path, reason: error.to_string() });
         }
         active.end = start + self.buffer.len() as u64;
+        // One burst must not keep its memory for ever.
+        self.buffer.shrink_to(1 << 20);
         active.last_index = Some(first_index + count as u64 - 1);
         Ok(Appended { count, took: began.elapsed(), rotated: full })
     }
