@@ -22,8 +22,10 @@ pub fn in_range(key: &[u8], range_end: &[u8], candidate: &[u8]) -> bool {
     }
 }
 
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// The range as bounds of an ordered map; `None` when it is empty (`range_end <= key`), which a map would panic over.
-pub(crate) fn bounds<'a>(key: &'a [u8], range_end: &'a [u8]) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+pub(crate) fn bounds<'a>(key: &'a [u8], range_end: &'a [u8]) -> Option<Bounds<'a>> {
     match range_end {
         [] => Some((Bound::Included(key), Bound::Included(key))),
         [0] => Some((Bound::Included(key), Bound::Unbounded)),

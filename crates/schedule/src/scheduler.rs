@@ -107,7 +107,7 @@ impl Scheduler {
             }
             None => {
                 if let Some(node) = pod.nominated_node() {
-                    self.snapshot.nominate(pod.clone(), &node.to_string());
+                    self.snapshot.nominate(pod.clone(), node);
                 }
                 self.queue.set(pod, now);
             }

@@ -57,6 +57,11 @@ impl JournalRing {
         &self.directory
     }
 
+    /// Every record in a ring, oldest first, also while another process writes.
+    pub fn read_all(directory: &Path) -> Result<Vec<Stored>, Error> {
+        read_all(directory)
+    }
+
     fn rotate(&self, ring: &mut Ring) -> Result<(), Error> {
         let number = ring.number + 1;
         let path = file_name(&self.directory, number);
@@ -119,8 +124,7 @@ fn parse(line: &[u8]) -> Option<Stored> {
     (checksum == crc32fast::hash(json)).then(|| serde_json::from_slice(json).ok())?
 }
 
-/// Every record in the ring, oldest first, also while another process writes.
-pub fn read_all(directory: &Path) -> Result<Vec<Stored>, Error> {
+fn read_all(directory: &Path) -> Result<Vec<Stored>, Error> {
     let mut records = Vec::new();
     for number in numbers(directory)? {
         let path = file_name(directory, number);

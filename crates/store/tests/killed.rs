@@ -127,7 +127,7 @@ fn a_journal_is_read_beside_its_writer() {
     let what =
         What::Exited { code: 3, signal: None, oom_killed: false, ran_ms: 10, last_lines: vec!["no\nluck".into()] };
     ring.write(at, Record::new(subject, what));
-    let records = store::journal_ring::read_all(directory.path()).unwrap();
+    let records = JournalRing::read_all(directory.path()).unwrap();
     let chain = journal::explain(&records, &Subject::pod("default", "web", ""));
     assert_eq!(chain.verdict, "default/web: container app crashed: exit code 3 after 10 ms");
     drop(ring);

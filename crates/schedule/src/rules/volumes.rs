@@ -115,7 +115,7 @@ fn claims_are_there(cycle: &Cycle) -> Prefilter {
     }
     let immediate =
         |claim: &&Arc<PersistentVolumeClaim>| bound_volume(claim).is_none() && !waits_for_consumer(cycle, claim);
-    match claims(cycle, cycle.pod).iter().any(|claim| immediate(claim)) {
+    match claims(cycle, cycle.pod).iter().any(immediate) {
         true => Err("pod has unbound immediate PersistentVolumeClaims".to_string()),
         false => Ok(None),
     }

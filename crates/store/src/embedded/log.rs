@@ -261,9 +261,8 @@ impl Log {
     /// After a failed write nobody knows what the rest of the segment holds: it ends where it was known to end, and the
     /// next records go to another. Recovery drops records of a segment that the next one begins with.
     fn abandon(&mut self) {
-        match &self.active {
-            Some(Active { last_index: None, path, .. }) => remove(&path.clone()),
-            _ => {}
+        if let Some(Active { last_index: None, path, .. }) = &self.active {
+            remove(path);
         }
         self.seal();
     }
