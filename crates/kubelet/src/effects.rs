@@ -79,12 +79,43 @@ pub(crate) async fn adopt(context: &Arc<Context>, pod: &Arc<Pod>, found: Invento
     let mut containers = Vec::new();
     for state in found.containers {
         let message = match &state.exit {
-            Some(exit) => last_words(&context.host, pod, &state.id, exit).await.message,
+            Some(exit) => {
+                let words = last_words(&context.host, pod, &state.id, exit).await;
+                if !is_told(pod, &state.id) {
+                    record_exit(&context.host, pod, &state.id, exit, words.last_lines);
+                }
+                words.message
+            }
             None => None,
         };
         containers.push((state, message));
     }
     Found { addresses, containers }
+}
+
+/// Whether the API server already knows of this container's end; what it does not know of happened while no kubelet ran.
+fn is_told(pod: &Pod, id: &ContainerId) -> bool {
+    let shown = pods::status::shown_id(id);
+    let Some(status) = &pod.status else { return false };
+    let lists = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    let states =
+        lists.into_iter().flat_map(|l| l.iter().flatten()).flat_map(|s| [s.state.as_ref(), s.last_state.as_ref()]);
+    states
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref())
+        .any(|ended| ended.container_id.as_ref() == Some(&shown))
+}
+
+/// An exit goes on record before anything is done about it.
+pub(crate) fn record_exit(host: &Host, pod: &Pod, id: &ContainerId, exit: &Exit, last_lines: Vec<String>) -> RecordId {
+    let what = What::Exited {
+        code: exit.code,
+        signal: exit.signal,
+        oom_killed: exit.oom_killed,
+        ran_ms: exit.finished.duration_since(exit.started).as_millis().max(0) as u64,
+        last_lines,
+    };
+    host.record(subject(pod).container(id.name.clone(), id.attempt), what)
 }
 
 /// Sets the volumes up, trying again for as long as it takes.
@@ -93,9 +124,11 @@ pub(crate) async fn mount(context: &Arc<Context>, pod: &Arc<Pod>) {
     loop {
         let place = context.place(pod);
         match volumes::set_up(&context.host, pod, &place, &context.subscriber()).await {
-            Ok(made) => {
+            Ok((made, renew_at)) => {
                 *context.volumes() = made;
-                refresh(context, pod).await;
+                if let Some(at) = renew_at {
+                    context.to.send(Message::RenewAt(at)).ok();
+                }
                 return context.send(Event::VolumesReady);
             }
             Err(failure) => {
@@ -351,7 +384,14 @@ pub(crate) async fn signal(context: &Arc<Context>, pod: &Arc<Pod>, id: &Containe
     let about = subject(pod).container(id.name.clone(), id.attempt);
     let record: RecordId = context.host.record(about, What::Signal { signal, because });
     match context.host.runtime.signal(id, signal, record).await {
-        Ok(()) | Err(RuntimeError::NotRunning) => {}
+        Ok(()) => {}
+        Err(RuntimeError::NotRunning) => {
+            // The news of its end is on the way, or was lost: the worker takes it once.
+            if let Ok(Some(exit)) = context.host.runtime.container(id).await.map(|state| state.exit) {
+                let ended = Message::Exited { container: id.name.clone(), attempt: id.attempt, exit };
+                context.to.send(ended).ok();
+            }
+        }
         Err(RuntimeError::NoSuchContainer(_)) => {
             // It ended and was taken away without anybody hearing of it; the pod must not wait for its exit for ever.
             let now = Timestamp::now();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use journal::{Journal, Record, RecordId, Subject, What};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use pods::dns::{ClusterDns, parse_resolver};
-use pods::ports::{Network, Runtime};
+use pods::ports::{ContainerId, Exit, Network, Runtime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::KubeletConfig;
@@ -19,14 +19,17 @@ use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::pressure::Pressure;
 use crate::server::Rates;
+use crate::task::Message;
 use crate::tokens::Tokens;
+
+const UNCLAIMED_MAX: usize = 10_000;
 
 /// A pod as the rest of the kubelet sees it while its task runs.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) pod: Arc<Pod>,
     pub(crate) status: Option<Arc<PodStatus>>,
-    pub(crate) to: UnboundedSender<crate::task::Message>,
+    pub(crate) to: UnboundedSender<Message>,
     /// `None` with the host's network, or without a sandbox.
     pub(crate) network_namespace: Option<PathBuf>,
 }
@@ -47,6 +50,8 @@ pub(crate) struct Host {
     pub(crate) rates: Rates,
     /// By pod uid.
     pods: Mutex<HashMap<String, Known>>,
+    /// Exits of containers whose pods have not been heard of yet: the API server may come up long after its containers.
+    unclaimed: Mutex<Vec<(ContainerId, Exit)>>,
 }
 
 impl Host {
@@ -67,6 +72,7 @@ impl Host {
             pressure: Pressure::default(),
             rates: Rates::default(),
             pods: Mutex::default(),
+            unclaimed: Mutex::default(),
             config,
             runtime,
             network,
@@ -78,6 +84,31 @@ impl Host {
     pub(crate) fn pods(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         // The map is whole between any two statements, so a panic elsewhere has not broken it.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings an exit to its pod's task, or keeps it until there is one.
+    pub(crate) fn route_exit(&self, id: ContainerId, exit: Exit) {
+        let pods = self.pods();
+        match pods.get(&id.pod_uid) {
+            Some(known) => {
+                let message = Message::Exited { container: id.name, attempt: id.attempt, exit };
+                known.to.send(message).ok();
+            }
+            None => {
+                let mut unclaimed = self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+                if unclaimed.len() < UNCLAIMED_MAX {
+                    unclaimed.push((id, exit));
+                }
+            }
+        }
+    }
+
+    /// The kept exits of a pod that has been heard of now. The caller holds `pods`, so that none slips in between.
+    pub(crate) fn take_unclaimed(&self, uid: &str) -> Vec<(ContainerId, Exit)> {
+        let mut unclaimed = self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (own, others) = std::mem::take(&mut *unclaimed).into_iter().partition(|(id, _)| id.pod_uid == uid);
+        *unclaimed = others;
+        own
     }
 
     /// The pod of this name that is known here.

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
-use pods::ports::{Inventory, Network, Runtime, RuntimeError};
+use pods::ports::{ContainerId, Exit, Inventory, Network, Runtime, RuntimeError};
 use pods::worker::Event;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -89,19 +89,9 @@ impl Kubelet {
 }
 
 /// Each exit goes to the task of its pod.
-async fn route_exits(
-    host: Arc<Host>,
-    mut exits: impl Stream<Item = (pods::ports::ContainerId, pods::ports::Exit)> + Unpin,
-) {
+async fn route_exits(host: Arc<Host>, mut exits: impl Stream<Item = (ContainerId, Exit)> + Unpin) {
     while let Some((id, exit)) = exits.next().await {
-        let to = host.pods().get(&id.pod_uid).map(|known| known.to.clone());
-        match to {
-            Some(to) => {
-                let message = Message::Exited { container: id.name, attempt: id.attempt, exit };
-                to.send(message).ok();
-            }
-            None => tracing::debug!(?id, "exit of a container that belongs to no pod here"),
-        }
+        host.route_exit(id, exit);
     }
 }
 

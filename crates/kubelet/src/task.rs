@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use journal::{Cause, Rule, What};
 use k8s_openapi::api::core::v1::Pod;
@@ -112,7 +114,13 @@ pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, found: Option<Inventory>, s
         to: to.clone(),
         network_namespace: None,
     };
-    host.pods().insert(uid.clone(), known);
+    {
+        let mut pods = host.pods();
+        for (id, exit) in host.take_unclaimed(&uid) {
+            to.send(Message::Exited { container: id.name, attempt: id.attempt, exit }).ok();
+        }
+        pods.insert(uid.clone(), known);
+    }
     let context =
         Arc::new(Context { host: Arc::clone(host), to, uid, volumes: Mutex::default(), addresses: Mutex::default() });
     let worker = Worker::new(Arc::clone(&pod), host.config.node_ips.clone(), Timestamp::now());
@@ -198,11 +206,14 @@ impl Task {
                 }
             }
             Message::Exited { container, attempt, exit } => {
-                let known = self.worker.slots().iter().any(|s| s.name() == container && s.attempt == Some(attempt));
-                if known {
-                    self.exited(container, attempt, exit).await;
-                } else {
-                    self.early.insert((container, attempt), exit);
+                let slot = self.worker.slots().iter().find(|s| s.name() == container && s.attempt == Some(attempt));
+                match slot.map(|slot| slot.dead.as_ref().is_some_and(|dead| dead.attempt == attempt)) {
+                    Some(false) => self.exited(container, attempt, exit).await,
+                    // Heard of before, in the inventory or by asking.
+                    Some(true) => {}
+                    None => {
+                        self.early.insert((container, attempt), exit);
+                    }
                 }
             }
             Message::SourcesChanged => {
@@ -213,19 +224,11 @@ impl Task {
         }
     }
 
-    /// An exit goes on record before anything is done about it.
     async fn exited(&mut self, container: String, attempt: u32, exit: Exit) {
         let pod = Arc::clone(self.worker.pod());
         let id = ContainerId { pod_uid: self.context.uid.clone(), name: container.clone(), attempt };
         let words = effects::last_words(&self.context.host, &pod, &id, &exit).await;
-        let what = What::Exited {
-            code: exit.code,
-            signal: exit.signal,
-            oom_killed: exit.oom_killed,
-            ran_ms: exit.finished.duration_since(exit.started).as_millis().max(0) as u64,
-            last_lines: words.last_lines,
-        };
-        let record = self.context.host.record(subject(&pod).container(container.clone(), attempt), what);
+        let record = effects::record_exit(&self.context.host, &pod, &id, &exit, words.last_lines);
         let (message, record) = (words.message, Some(record));
         self.feed(Event::Exited { container, attempt, exit, message, record });
     }
@@ -247,67 +250,21 @@ impl Task {
         self.effects.spawn(async move { effects::refresh(&context, &pod).await });
     }
 
+    /// Does at once what only tells or remembers something; the rest is set off.
     fn perform(&mut self, action: Action) {
-        let context = Arc::clone(&self.context);
-        let pod = Arc::clone(self.worker.pod());
-        let id = |name: String, attempt| ContainerId { pod_uid: context.uid.clone(), name, attempt };
+        let host = &self.context.host;
         match action {
-            Action::CreateSandbox => {
-                self.effects.spawn(async move { effects::create_sandbox(&context, &pod).await });
-            }
-            Action::Mount => {
-                let stop = self.mounting.clone();
-                self.effects.spawn(async move {
-                    stop.run_until_cancelled(effects::mount(&context, &pod)).await;
-                });
-            }
-            Action::Pull { container } => {
-                self.effects.spawn(async move { effects::pull(&context, &pod, container).await });
-            }
-            Action::Start { container, attempt } => {
-                self.record_restart(&container, attempt);
-                let image_of = self.container(&container);
-                let target = self.target(&container);
-                self.effects.spawn(async move {
-                    effects::start(&context, &pod, image_of, attempt, target).await;
-                });
-            }
-            Action::Resize { container, attempt } => {
-                let (id, spec) = (id(container.clone(), attempt), self.container(&container));
-                self.effects.spawn(async move { effects::resize(&context, &pod, &id, spec).await });
-            }
-            Action::Hook { container, attempt, hook, deadline } => {
-                let (id, spec) = (id(container.clone(), attempt), self.container(&container));
-                self.effects.spawn(async move { effects::run_hook(&context, &pod, &id, spec, hook, deadline).await });
-            }
-            Action::Probe { container, attempt, probe } => {
-                let counts = self.worker.probe_failures(&container, probe).unwrap_or((0, 1));
-                let (id, spec) = (id(container.clone(), attempt), self.container(&container));
-                self.effects.spawn(async move { effects::probe(&context, &pod, &id, spec, probe, counts).await });
-            }
-            Action::Signal { container, attempt, signal, because } => {
-                let id = id(container, attempt);
-                self.effects.spawn(async move { effects::signal(&context, &pod, &id, signal, because).await });
-            }
-            Action::Remove { container, attempt } => {
-                let id = id(container, attempt);
-                self.effects.spawn(async move { effects::remove_container(&context, &pod, &id).await });
-            }
-            Action::RemoveSandbox { because } => {
-                self.mounting.cancel();
-                self.effects.spawn(async move { effects::remove_sandbox(&context, &pod, because).await });
-            }
             Action::Tell { severity, reason, message, container } => {
-                context.host.events.pod(&pod, container.as_deref(), severity, reason, message);
+                host.events.pod(self.worker.pod(), container.as_deref(), severity, reason, message);
             }
             Action::BackedOff { container, wait, evidence } => {
                 let because = Cause::kubelet(Rule::CrashBackOff, evidence);
                 let what = What::BackOff { wait_ms: wait.as_millis().max(0) as u64, because };
-                let about = journal::Subject { container: Some(container), ..subject(&pod) };
-                context.host.record(about, what);
+                let about = journal::Subject { container: Some(container), ..subject(self.worker.pod()) };
+                host.record(about, what);
             }
             Action::Report(status) => {
-                if let Some(known) = context.host.pods().get_mut(&context.uid) {
+                if let Some(known) = host.pods().get_mut(&self.context.uid) {
                     known.status = Some(Arc::new((*status).clone()));
                 }
                 self.writer.write(*status);
@@ -315,7 +272,55 @@ impl Task {
             Action::Delete => self.writer.delete(),
             Action::Done => self.done = true,
             Action::WakeAt(at) => self.wake_at = Some(at),
+            effect => self.set_off(effect),
         }
+    }
+
+    /// Starts an effect, which answers with an event.
+    fn set_off(&mut self, action: Action) {
+        let (context, pod) = (Arc::clone(&self.context), Arc::clone(self.worker.pod()));
+        let id = |name: &str, attempt| ContainerId { pod_uid: self.context.uid.clone(), name: name.into(), attempt };
+        let effect: BoxFuture<'static, ()> = match action {
+            Action::CreateSandbox => async move { effects::create_sandbox(&context, &pod).await }.boxed(),
+            Action::Mount => {
+                let stop = self.mounting.clone();
+                async move { stop.run_until_cancelled(effects::mount(&context, &pod)).await.unwrap_or_default() }
+                    .boxed()
+            }
+            Action::Pull { container } => async move { effects::pull(&context, &pod, container).await }.boxed(),
+            Action::Start { container, attempt } => {
+                self.record_restart(&container, attempt);
+                let (spec, target) = (self.container(&container), self.target(&container));
+                async move { effects::start(&context, &pod, spec, attempt, target).await }.boxed()
+            }
+            Action::Resize { container, attempt } => {
+                let (id, spec) = (id(&container, attempt), self.container(&container));
+                async move { effects::resize(&context, &pod, &id, spec).await }.boxed()
+            }
+            Action::Hook { container, attempt, hook, deadline } => {
+                let (id, spec) = (id(&container, attempt), self.container(&container));
+                async move { effects::run_hook(&context, &pod, &id, spec, hook, deadline).await }.boxed()
+            }
+            Action::Probe { container, attempt, probe } => {
+                let counts = self.worker.probe_failures(&container, probe).unwrap_or((0, 1));
+                let (id, spec) = (id(&container, attempt), self.container(&container));
+                async move { effects::probe(&context, &pod, &id, spec, probe, counts).await }.boxed()
+            }
+            Action::Signal { container, attempt, signal, because } => {
+                let id = id(&container, attempt);
+                async move { effects::signal(&context, &pod, &id, signal, because).await }.boxed()
+            }
+            Action::Remove { container, attempt } => {
+                let id = id(&container, attempt);
+                async move { effects::remove_container(&context, &pod, &id).await }.boxed()
+            }
+            Action::RemoveSandbox { because } => {
+                self.mounting.cancel();
+                async move { effects::remove_sandbox(&context, &pod, because).await }.boxed()
+            }
+            other => unreachable!("{other:?} is no effect: `perform` does it"),
+        };
+        self.effects.spawn(effect);
     }
 
     fn record_restart(&self, container: &str, attempt: u32) {

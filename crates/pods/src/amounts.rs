@@ -9,51 +9,12 @@ type Amounts = BTreeMap<String, Quantity>;
 
 /// Thousandths, rounded up; an unreadable quantity counts as none, for the API server has validated it.
 pub fn milli(quantity: &Quantity) -> i64 {
-    thousandths(&quantity.0).map_or(0, saturate)
+    machinery::quantity::Quantity::parse(&quantity.0).map_or(0, |amount| amount.milli())
 }
 
 /// Whole units, rounded up.
 pub fn whole(quantity: &Quantity) -> i64 {
-    thousandths(&quantity.0)
-        .map_or(0, |amount| saturate(amount.div_euclid(1000) + i128::from(amount.rem_euclid(1000) > 0)))
-}
-
-fn saturate(amount: i128) -> i64 {
-    amount.clamp(i64::MIN.into(), i64::MAX.into()) as i64
-}
-
-/// A canonical quantity (`100m`, `1.5Gi`, `12e6`) in thousandths, rounded up.
-fn thousandths(text: &str) -> Option<i128> {
-    let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let (up, down): (i128, i128) = match unit {
-        "n" => (1, 1_000_000_000),
-        "u" => (1, 1_000_000),
-        "m" => (1, 1000),
-        "" => (1, 1),
-        "k" => (1000, 1),
-        "M" => (1_000_000, 1),
-        "G" => (1_000_000_000, 1),
-        "T" => (1_000_000_000_000, 1),
-        "P" => (1_000_000_000_000_000, 1),
-        "E" => (1_000_000_000_000_000_000, 1),
-        "Ki" => (1 << 10, 1),
-        "Mi" => (1 << 20, 1),
-        "Gi" => (1 << 30, 1),
-        "Ti" => (1 << 40, 1),
-        "Pi" => (1 << 50, 1),
-        "Ei" => (1 << 60, 1),
-        _ => {
-            let exponent: i32 = unit.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let power = 10i128.checked_pow(exponent.unsigned_abs())?;
-            if exponent >= 0 { (power, 1) } else { (1, power) }
-        }
-    };
-    let (units, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let scale = 10i128.checked_pow(fraction.len() as u32)?;
-    let digits: i128 = format!("{units}{fraction}").parse().ok()?;
-    let (over, under) = (digits.checked_mul(up)?.checked_mul(1000)?, scale.checked_mul(down)?);
-    Some(over.div_euclid(under) + i128::from(over.rem_euclid(under) > 0))
+    machinery::quantity::Quantity::parse(&quantity.0).map_or(0, |amount| amount.value())
 }
 
 fn lookup<'a>(amounts: &'a Option<Amounts>, name: &str) -> Option<&'a Quantity> {

@@ -110,7 +110,7 @@ fn references(pod: &Pod) -> Vec<Reference> {
     out
 }
 
-/// Sets up every volume of the pod.
+/// Sets up every volume of the pod, and says when a token wants to be renewed.
 ///
 /// # Errors
 /// The first volume that could not be set up; trying again is safe.
@@ -119,8 +119,8 @@ pub(crate) async fn set_up(
     pod: &Arc<Pod>,
     place: &Place,
     to: &Subscriber,
-) -> Result<Volumes, Failure> {
-    let projections = project(host, pod, place, to).await?.0;
+) -> Result<(Volumes, Option<Timestamp>), Failure> {
+    let (projections, renew_at) = project(host, pod, place, to).await?;
     let mut out = Volumes::new();
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let failure = |message: String| Failure { volume: volume.name.clone(), message };
@@ -138,7 +138,7 @@ pub(crate) async fn set_up(
         };
         out.insert(volume.name.clone(), made);
     }
-    Ok(out)
+    Ok((out, renew_at))
 }
 
 /// Brings the files of API volumes up to date, and says when a token needs that again.

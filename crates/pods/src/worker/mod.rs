@@ -341,7 +341,7 @@ impl Worker {
 
     fn take_spec(&mut self, pod: Arc<Pod>) {
         let before = std::mem::replace(&mut self.pod, pod);
-        if before.metadata.generation != self.pod.metadata.generation || self.pod.metadata.generation.is_none() {
+        if before.spec != self.pod.spec {
             self.take_containers();
         }
         self.shorten_grace();

@@ -11,6 +11,8 @@ use crate::signals::{SIGKILL, signal_number};
 
 /// kubernetes/kubernetes pkg/kubelet/kuberuntime: a container is always given this long between the two signals.
 const GRACE_MIN_SECONDS: i64 = 2;
+/// A container that has not ended by then is killed again: the first signal, or the news of its end, may have been lost.
+const KILL_AGAIN_SECONDS: i64 = 10;
 
 /// Why the whole pod comes down.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +50,9 @@ enum Stage {
     Asked {
         kill_at: Timestamp,
     },
-    Killed,
+    Killed {
+        again_at: Timestamp,
+    },
 }
 
 impl Stopping {
@@ -56,7 +60,7 @@ impl Stopping {
         match self.stage {
             Stage::PreStop | Stage::Turn => Some(self.deadline),
             Stage::Asked { kill_at } => Some(kill_at),
-            Stage::Killed => None,
+            Stage::Killed { again_at } => Some(again_at),
         }
     }
 }
@@ -249,10 +253,10 @@ impl Worker {
             self.act(Action::Signal { container: name, attempt, signal, because });
             return;
         }
-        if let Stage::Asked { kill_at } = stop.stage
-            && kill_at <= now
+        if let Stage::Asked { kill_at: due } | Stage::Killed { again_at: due } = stop.stage
+            && due <= now
         {
-            stop.stage = Stage::Killed;
+            stop.stage = Stage::Killed { again_at: after(now, KILL_AGAIN_SECONDS) };
             let because = causes::grace_expired(&stop.because);
             self.act(Action::Signal { container: name, attempt, signal: SIGKILL, because });
         }
