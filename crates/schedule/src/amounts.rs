@@ -26,11 +26,11 @@ impl Amounts {
         let mut amounts = Self::default();
         for (name, quantity) in quantities {
             match name.as_str() {
-                "cpu" => amounts.cpu_milli = units(quantity, 1000),
-                "memory" => amounts.memory_bytes = units(quantity, 1),
-                "ephemeral-storage" => amounts.ephemeral_storage_bytes = units(quantity, 1),
+                "cpu" => amounts.cpu_milli = milli(quantity),
+                "memory" => amounts.memory_bytes = units(quantity),
+                "ephemeral-storage" => amounts.ephemeral_storage_bytes = units(quantity),
                 "pods" => {}
-                other => drop(amounts.other.insert(other.to_string(), units(quantity, 1))),
+                other => drop(amounts.other.insert(other.to_string(), units(quantity))),
             }
         }
         amounts
@@ -83,56 +83,18 @@ impl Amounts {
     }
 }
 
-/// `parts` of a unit, rounded up. What validation has let through parses; what could not be parsed asks for nothing.
-pub fn units(quantity: &Quantity, parts: i128) -> i64 {
-    let nano = nano(&quantity.0).unwrap_or(0).saturating_mul(parts);
-    let whole = nano.div_euclid(NANO) + i128::from(nano.rem_euclid(NANO) > 0);
-    i64::try_from(whole).unwrap_or(if whole > 0 { i64::MAX } else { i64::MIN })
+/// Whole units, rounded up. What validation has let through parses; what does not asks for nothing.
+pub fn units(quantity: &Quantity) -> i64 {
+    parsed(quantity).map_or(0, |quantity| quantity.value())
 }
 
-const NANO: i128 = 1_000_000_000;
-
-fn nano(text: &str) -> Option<i128> {
-    let text = text.trim();
-    let digits_end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits_end);
-    let negative = number.starts_with('-');
-    let (whole, fraction) =
-        number.trim_start_matches(['+', '-']).split_once('.').unwrap_or((number.trim_start_matches(['+', '-']), ""));
-    let (multiplier, divisor) = scale(suffix)?;
-    let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let places = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-    let scaled = mantissa.checked_mul(NANO)?.checked_mul(multiplier)?;
-    let below = divisor.checked_mul(places)?;
-    // Finer than a nano-unit rounds up, as upstream's quantities do.
-    let amount = scaled / below + i128::from(scaled % below > 0);
-    Some(if negative { -amount } else { amount })
+/// Thousandths, rounded up.
+fn milli(quantity: &Quantity) -> i64 {
+    parsed(quantity).map_or(0, |quantity| quantity.milli())
 }
 
-fn scale(suffix: &str) -> Option<(i128, i128)> {
-    Some(match suffix {
-        "" => (1, 1),
-        "n" => (1, 1_000_000_000),
-        "u" => (1, 1_000_000),
-        "m" => (1, 1000),
-        "k" => (1000, 1),
-        "M" => (1_000_000, 1),
-        "G" => (1_000_000_000, 1),
-        "T" => (1_000_000_000_000, 1),
-        "P" => (1_000_000_000_000_000, 1),
-        "E" => (1_000_000_000_000_000_000, 1),
-        "Ki" => (1 << 10, 1),
-        "Mi" => (1 << 20, 1),
-        "Gi" => (1 << 30, 1),
-        "Ti" => (1 << 40, 1),
-        "Pi" => (1 << 50, 1),
-        "Ei" => (1 << 60, 1),
-        exponent => {
-            let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let ten = 10_i128.checked_pow(power.unsigned_abs())?;
-            if power < 0 { (1, ten) } else { (ten, 1) }
-        }
-    })
+fn parsed(quantity: &Quantity) -> Option<machinery::quantity::Quantity> {
+    machinery::quantity::Quantity::parse(&quantity.0).ok()
 }
 
 /// What a pod asks of a node, and what it counts for in scores.
@@ -193,18 +155,35 @@ fn total(pod: &Pod, adjust: &dyn Fn(Amounts) -> Amounts) -> Amounts {
 mod tests {
     use super::*;
 
+    fn of(init: serde_json::Value, containers: serde_json::Value) -> Amounts {
+        let pod = serde_json::json!({ "metadata": {}, "spec": { "initContainers": init, "containers": containers } });
+        asked(&serde_json::from_value(pod).unwrap()).requests
+    }
+
+    fn container(cpu: &str) -> serde_json::Value {
+        serde_json::json!({ "name": "c", "resources": { "requests": { "cpu": cpu } } })
+    }
+
+    fn sidecar(cpu: &str) -> serde_json::Value {
+        let mut container = container(cpu);
+        container["restartPolicy"] = "Always".into();
+        container
+    }
+
     #[test]
-    fn quantities() {
-        let milli = |text: &str| units(&Quantity(text.to_string()), 1000);
-        assert_eq!(milli("250m"), 250);
-        assert_eq!(milli("1.5"), 1500);
-        assert_eq!(milli("1u"), 1);
-        let whole = |text: &str| units(&Quantity(text.to_string()), 1);
-        assert_eq!(whole("1Gi"), 1 << 30);
-        assert_eq!(whole("1.5Ki"), 1536);
-        assert_eq!(whole("1e3"), 1000);
-        assert_eq!(whole("2E"), 2_000_000_000_000_000_000);
-        assert_eq!(whole("100m"), 1);
-        assert_eq!(whole("16Ei"), i64::MAX);
+    fn containers_add_up_and_init_containers_count_at_their_highest() {
+        let apps = serde_json::json!([container("1"), container("500m")]);
+        assert_eq!(of(serde_json::json!([]), apps.clone()).cpu_milli, 1500);
+        assert_eq!(of(serde_json::json!([container("1"), container("3")]), apps.clone()).cpu_milli, 3000);
+        assert_eq!(of(serde_json::json!([sidecar("1"), container("2")]), apps.clone()).cpu_milli, 3000);
+        assert_eq!(of(serde_json::json!([container("2"), sidecar("1")]), apps).cpu_milli, 2500);
+    }
+
+    #[test]
+    fn amounts_are_rounded_up() {
+        let quantities = [("cpu", "1u"), ("memory", "1.5Ki"), ("example.com/gpu", "2")];
+        let quantities = quantities.map(|(name, text)| (name.to_string(), Quantity(text.to_string()))).into();
+        let amounts = Amounts::of(&quantities);
+        assert_eq!((amounts.cpu_milli, amounts.memory_bytes, amounts.other["example.com/gpu"]), (1, 1536, 2));
     }
 }

@@ -139,9 +139,9 @@ fn suits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let class = |name: &Option<String>| name.clone().unwrap_or_default();
     let modes = offer.access_modes.as_deref().unwrap_or_default();
     let has_modes = wish.access_modes.iter().flatten().all(|mode| modes.contains(mode));
-    let size = offer.capacity.as_ref().and_then(|capacity| capacity.get("storage")).map_or(0, |it| units(it, 1));
+    let size = offer.capacity.as_ref().and_then(|capacity| capacity.get("storage")).map_or(0, units);
     let requests = wish.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    let wanted = requests.and_then(|requests| requests.get("storage")).map_or(0, |it| units(it, 1));
+    let wanted = requests.and_then(|requests| requests.get("storage")).map_or(0, units);
     let labels = volume.metadata.labels.clone().unwrap_or_default();
     let selected = wish.selector.as_ref().is_none_or(|wanted| selector(Some(wanted)).matches(&labels));
     let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".to_string());

@@ -50,6 +50,8 @@ pub(super) struct Segments {
     pub directory: Directory,
     segment_bytes: u64,
     spares: Mutex<SparePool>,
+    /// Held while a segment is made in advance: whoever needs one now waits for that one instead of making another.
+    making: Mutex<()>,
     sealed: Mutex<VecDeque<Sealed>>,
 }
 
@@ -73,11 +75,18 @@ impl Segments {
                 remove(&path);
             }
         }
-        Ok(Self { directory, segment_bytes, spares: Mutex::new(pool), sealed: Mutex::new(sealed) })
+        Ok(Self {
+            directory,
+            segment_bytes,
+            spares: Mutex::new(pool),
+            making: Mutex::new(()),
+            sealed: Mutex::new(sealed),
+        })
     }
 
     /// Makes a segment in advance, unless there is one.
     pub fn prepare(&self) -> Result<(), Error> {
+        let _making = lock(&self.making);
         if lock(&self.spares).ready.is_empty() {
             let spare = self.make(self.segment_bytes)?;
             lock(&self.spares).ready.push(spare);
@@ -113,10 +122,15 @@ impl Segments {
     }
 
     fn take(&self, bytes_min: u64) -> Result<Spare, Error> {
-        if bytes_min <= self.segment_bytes
-            && let Some(spare) = lock(&self.spares).ready.pop()
-        {
-            return Ok(spare);
+        if bytes_min <= self.segment_bytes {
+            let ready = lock(&self.spares).ready.pop();
+            let ready = ready.or_else(|| {
+                drop(lock(&self.making));
+                lock(&self.spares).ready.pop()
+            });
+            if let Some(spare) = ready {
+                return Ok(spare);
+            }
         }
         self.make(self.segment_bytes.max(bytes_min))
     }
