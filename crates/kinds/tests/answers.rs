@@ -140,3 +140,16 @@ fn rows_are_as_upstream_shows_them() {
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
+
+#[test]
+fn every_stored_kind_has_an_answer() {
+    let answers = answers();
+    let asked: Vec<&Kind> = answers.iter().map(kind_of).collect();
+    let silent: Vec<&str> = kinds::KINDS
+        .iter()
+        .filter(|kind| !kind.storage_prefix.is_empty() && !asked.iter().any(|asked| std::ptr::eq(*asked, **kind)))
+        .map(|kind| &*kind.names.kind)
+        .collect();
+    // A component's status is read only, and a pod's certificate request is a kubelet's to make.
+    assert_eq!(silent, ["ComponentStatus", "PodCertificateRequest"]);
+}
