@@ -100,6 +100,9 @@ fn make(
     std::fs::create_dir_all(directory.join("work")).map_err(broken)?;
     let cgroup = cgroup_of(sandbox, &spec.id);
     local.cgroups.create(&cgroup, &spec.resources).map_err(broken)?;
+    if !spec.security.privileged {
+        local.cgroups.restrict_devices(&cgroup).map_err(broken)?;
+    }
     let accounts = Accounts::read(&local.images.layers(), &image.layers);
     let user = resolve(&spec.security, image.config.user.as_deref(), &accounts).map_err(RuntimeError::Broken)?;
     let root_mount = local.layout.root_mount();
@@ -203,8 +206,8 @@ impl Local {
     /// Where shims stand: beside the pods, so that neither a pod's limits nor the end of the service that runs this
     /// process touch them.
     fn shim_procs(&self) -> Vec<PathBuf> {
-        let group = format!("{}/shims", self.config.cgroup_root);
-        if self.cgroups.pure_v2 { self.cgroups.procs(&group) } else { self.cgroups.procs_beside(&group) }
+        // A process that belongs to no service needs no moving, and each move waits for the kernel's readers.
+        self.cgroups.own_procs_beside(&format!("{}/shims", self.config.cgroup_root))
     }
 }
 

@@ -282,6 +282,24 @@ async fn fifty_at_once() {
     node.down().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn host_devices_cannot_be_opened_unless_privileged() {
+    let node = node!();
+    let pod = node.pod().await;
+    let script = "mknod /tmp/kmsg c 1 11; head -c 1 /tmp/kmsg | wc -c; ls /dev | wc -l";
+    let plain = node.start(&pod, "plain", &["sh", "-c", script]).await.unwrap();
+    node.wait(&plain).await;
+    let log = node.log(&plain);
+    assert!(log.contains("Operation not permitted") && log.contains("stdout F 0\n"), "{log}");
+    let mut spec = node.spec(&pod, "privileged", &["sh", "-c", "head -c 1 /dev/kmsg | wc -c; touch /sys/x 2>&1"]);
+    spec.security.privileged = true;
+    node.create_and_start(&spec).await.unwrap();
+    node.wait(&spec.id).await;
+    let log = node.log(&spec.id);
+    assert!(!log.contains("Operation not permitted") && !log.contains("Read-only"), "{log}");
+    node.down().await;
+}
+
 /// One after another on an idle node: what a pod's start pays here.
 #[tokio::test(flavor = "multi_thread")]
 async fn latency() {

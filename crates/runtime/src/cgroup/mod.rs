@@ -3,6 +3,8 @@
 //!
 //! Paths given to this module start with `/` and are relative to each hierarchy's root.
 
+mod device;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -128,6 +130,31 @@ impl Cgroups {
             }
         }
         self.limit(path, resources, false)
+    }
+
+    /// Under v2, denies a container's group all devices but the usual ones. Under v1 libcontainer does it.
+    pub fn restrict_devices(&self, path: &str) -> io::Result<()> {
+        match self.unified(path) {
+            Some(group) if self.pure_v2 => {
+                device::restrict(&group).map_err(|e| io::Error::new(e.kind(), format!("restrict devices: {e}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Hierarchies (of those that services are kept in) where this process is inside a group that is not the root.
+    pub fn own_procs_beside(&self, path: &str) -> Vec<PathBuf> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        self.hierarchies
+            .iter()
+            .filter(|h| {
+                let name = h.controllers.join(",");
+                let at = own.lines().find_map(|l| l.split_once(':')?.1.strip_prefix(&name)?.strip_prefix(':'));
+                at.is_some_and(|at| at != "/")
+                    && (h.controllers.is_empty() || h.controllers.iter().any(|c| c.starts_with("name=")))
+            })
+            .map(|h| self.directory(h, path).join("cgroup.procs"))
+            .collect()
     }
 
     /// Writes the limits of an existing group; what is `None` becomes unlimited again.
