@@ -236,6 +236,9 @@ impl Worker {
             ("net/ipv4/ip_forward".to_owned(), "1"),
             (format!("{interface}/route_localnet"), "1"),
             (format!("{interface}/send_redirects"), "0"),
+            // Either of the two turns redirects on, and a redirect not only shows pods a way past the rules: it also uses
+            // up the allowance for the ICMP errors that refuse a connection. Other interfaces keep their own setting.
+            ("net/ipv4/conf/all/send_redirects".to_owned(), "0"),
         ] {
             set_sysctl(&sysctl, value).map_err(|error| failed(&format!("set {sysctl} to {value}"), error))?;
         }
