@@ -46,6 +46,11 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
+/// Bytes, without padding, of the record whose header this may be.
+pub(super) fn claimed_length(header: &[u8]) -> usize {
+    HEADER_BYTES + number(header, 0).map_or(0, u32::from_le_bytes) as usize
+}
+
 /// The record at the beginning of `bytes`, if there is a whole and sound one of this segment.
 pub(super) fn read(bytes: &[u8], segment: u64) -> Option<Frame<'_>> {
     let payload_length = u32::from_le_bytes(number(bytes, 0)?) as usize;

@@ -32,24 +32,30 @@ pub(super) fn recover(path: PathBuf, segment_bytes: u64) -> Result<Recovered, Er
     let mut state = snapshot::load_newest(&directory)?.unwrap_or_default();
     let snapshot_applied = state.applied();
     let numbers = directory.list("log")?;
-    let mut contents = Vec::with_capacity(numbers.len());
+    let mut firsts = Vec::with_capacity(numbers.len());
     for number in &numbers {
-        contents.push(Contents::read(&directory, *number)?);
+        firsts.push(first_index(&directory, *number)?);
     }
     let mut sealed = VecDeque::new();
+    let mut unused = Vec::new();
     let mut tail = None;
-    for (at, segment) in contents.iter().enumerate() {
-        let later = contents.get(at + 1..).unwrap_or_default();
+    for (at, number) in numbers.iter().enumerate() {
+        let later = firsts.get(at + 1..).unwrap_or_default();
         // From where the next segment begins it has superseded this one: what is left there was never acknowledged.
-        let superseded = later.iter().find_map(Contents::first_index);
+        let superseded = later.iter().flatten().next().copied();
+        // One at a time: together they may be far larger than the state.
+        let segment = Contents::read(&directory, *number)?;
         let Replayed { end, last_index } = segment.replay(&mut state, superseded)?;
-        let number = segment.number;
+        let (number, bytes) = (segment.number, segment.bytes.len() as u64);
         match last_index {
             _ if later.is_empty() => tail = Some(Tail { number, end, last_index }),
-            Some(last_index) => sealed.push_back(Sealed { number, last_index, bytes: segment.bytes.len() as u64 }),
-            // Made, and given up before a record was in it.
-            None => std::fs::remove_file(&segment.path).map_err(Error::io("remove", &segment.path))?,
+            Some(last_index) => sealed.push_back(Sealed { number, last_index, bytes }),
+            None => unused.push(segment.path),
         }
+    }
+    // Made, and given up before a record was in them: now it is sure that nothing is missing.
+    for path in unused {
+        std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
     }
     let next_number = numbers.last().map_or(1, |last| last + 1);
     state.renew_all_leases(Duration::ZERO);
@@ -58,10 +64,30 @@ pub(super) fn recover(path: PathBuf, segment_bytes: u64) -> Result<Recovered, Er
     Ok(Recovered { state, log, segments, snapshot_applied })
 }
 
+/// Index of the record that a segment begins with, if a whole one is there.
+fn first_index(directory: &Directory, number: u64) -> Result<Option<u64>, Error> {
+    let path = directory.segment(number);
+    let file = open_file(&path)?;
+    let size = file.metadata().map_err(Error::io("stat", &path))?.len();
+    let start = SEGMENT_HEADER_BYTES as u64;
+    if size < start + frame::HEADER_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; frame::HEADER_BYTES];
+    file.read_exact_at(&mut bytes, start).map_err(Error::io("read", &path))?;
+    let length = frame::claimed_length(&bytes);
+    if length as u64 > size - start {
+        return Ok(None);
+    }
+    bytes.resize(length, 0);
+    file.read_exact_at(&mut bytes, start).map_err(Error::io("read", &path))?;
+    Ok(frame::read(&bytes, number).map(|frame| frame.index))
+}
+
 struct Contents {
     number: u64,
     path: PathBuf,
-    bytes: Bytes,
+    bytes: Vec<u8>,
 }
 
 struct Replayed {
@@ -73,7 +99,7 @@ impl Contents {
     fn read(directory: &Directory, number: u64) -> Result<Self, Error> {
         let path = directory.segment(number);
         let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        Ok(Self { number, path, bytes: bytes.into() })
+        Ok(Self { number, path, bytes })
     }
 
     fn corrupt(&self, offset: usize, reason: String) -> Error {
@@ -82,10 +108,6 @@ impl Contents {
 
     fn frame(&self, at: usize) -> Option<Frame<'_>> {
         frame::read(self.bytes.get(at..)?, self.number)
-    }
-
-    fn first_index(&self) -> Option<u64> {
-        self.frame(SEGMENT_HEADER_BYTES).map(|frame| frame.index)
     }
 
     /// Applies the records that the state does not have yet, up to those that a later segment has superseded.

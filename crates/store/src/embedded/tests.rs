@@ -194,6 +194,24 @@ fn damage_in_the_middle_stops_with_file_and_offset() {
     assert_eq!(contents(&open(dir.path()).unwrap()).0, 6);
 }
 
+/// A full segment whose first record is damaged looks like an unused one; it must not be taken for that.
+#[test]
+fn a_damaged_earlier_segment_stops_the_store_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let store = open(dir.path()).unwrap();
+        for number in 0..40 {
+            store.put(format!("/{number}").as_bytes(), vec![b'v'; 1000].into()).await.unwrap();
+        }
+    });
+    let path = dir.path().join(format!("log-{:016x}", 2));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[60] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    assert!(matches!(open(dir.path()), Err(Error::Corrupt { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
+}
+
 /// A group of which only later parts have reached the disk must neither stop the store nor come to life later.
 #[test]
 fn a_group_torn_in_its_middle_is_dropped_whole_from_there() {
