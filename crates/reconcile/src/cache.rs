@@ -9,7 +9,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use k8s_openapi::Metadata;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::gc::Graph;
 use crate::meta;
 use crate::resource::Resource;
 
@@ -342,7 +343,11 @@ macro_rules! kept {
 
         /// One store for each kind.
         #[derive(Default)]
-        pub struct Cache { $(pub $field: Store<$kind>,)* }
+        pub struct Cache {
+            $(pub $field: Store<$kind>,)*
+            /// Every object of every resource, by its metadata alone.
+            pub graph: Mutex<Graph>,
+        }
 
         impl Of {
             pub const ALL: &[Of] = &[$(Of::$kind,)*];

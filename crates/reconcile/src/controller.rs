@@ -26,6 +26,8 @@ pub struct Controller {
 pub struct Cx<'a> {
     pub cache: &'a Cache,
     pub now: Timestamp,
+    /// When this process began to watch.
+    pub started: Timestamp,
     pub settings: &'a Settings,
     /// Why the key's last plan could not be carried out.
     pub failure: Option<&'a Failure>,
@@ -78,7 +80,19 @@ pub static CONTROLLERS: &[&Controller] = &[
     &crate::daemonset::DAEMONSET,
     &crate::statefulset::STATEFULSET,
     &crate::job::JOB,
+    &crate::cronjob::CRONJOB,
+    &crate::ttl::TTLAFTERFINISHED,
     &crate::endpoints::slices::ENDPOINTSLICE,
     &crate::endpoints::plain::ENDPOINTS,
     &crate::endpoints::mirror::ENDPOINTSLICE_MIRRORING,
+    &crate::nodehealth::NODELIFECYCLE,
+    &crate::tainteviction::TAINTEVICTION,
+    &crate::podgc::PODGC,
+    &crate::disruption::DISRUPTION,
+    &crate::quota::RESOURCEQUOTA,
+    &crate::protection::PVCPROTECTION,
+    &crate::protection::PVPROTECTION,
+    &crate::ephemeral::EPHEMERALVOLUME,
+    &crate::clusterroles::CLUSTERROLEAGGREGATION,
+    &crate::tokens::TOKENS,
 ];

@@ -148,6 +148,15 @@ impl Graph {
             .count()
     }
 
+    /// Where an object is.
+    pub fn namespace_of(&self, uid: &str) -> Option<&str> {
+        self.nodes.get(uid).map(|node| node.key.namespace.as_str())
+    }
+
+    pub fn contains(&self, uid: &str) -> bool {
+        self.nodes.contains_key(uid)
+    }
+
     pub fn len(&self) -> usize {
         self.nodes.len()
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use reconcile::Resource;
 use reconcile::gc::{Attempt, Graph};
+use reconcile::{Resource, meta};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{Notify, watch};
@@ -25,7 +25,8 @@ const RETRY: Duration = Duration::from_secs(5);
 
 struct Collector {
     shared: Arc<Shared>,
-    graph: Mutex<Graph>,
+    /// Told of a namespace in which something came or went.
+    counted: Box<dyn Fn(&str) + Send + Sync>,
     queue: Queue<String>,
     /// Where a reference's `apiVersion` and `kind` are served.
     kinds: Mutex<HashMap<(String, String), Resource>>,
@@ -39,7 +40,7 @@ struct Meta {
 
 impl Collector {
     fn graph(&self) -> MutexGuard<'_, Graph> {
-        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.cache.graph.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look_at(&self, uids: Vec<String>) {
@@ -79,8 +80,12 @@ impl Sink for Feed {
 
     fn apply(&self, object: &str) -> Result<(), serde_json::Error> {
         let object: Meta = serde_json::from_str(object)?;
+        let known = self.collector.graph().contains(meta::uid(&object.metadata));
         let look = self.collector.graph().observe(&self.resource, &object.metadata);
         self.collector.look_at(look);
+        if !known {
+            (self.collector.counted)(meta::namespace(&object.metadata));
+        }
         if self.defines_resources() {
             self.collector.rediscover.notify_one();
         }
@@ -89,8 +94,9 @@ impl Sink for Feed {
 
     fn remove(&self, object: &str) -> Result<(), serde_json::Error> {
         let object: Meta = serde_json::from_str(object)?;
-        let look = self.collector.graph().forget(object.metadata.uid.as_deref().unwrap_or(""));
+        let look = self.collector.graph().forget(meta::uid(&object.metadata));
         self.collector.look_at(look);
+        (self.collector.counted)(meta::namespace(&object.metadata));
         if self.defines_resources() {
             self.collector.rediscover.notify_one();
         }
@@ -98,10 +104,10 @@ impl Sink for Feed {
     }
 }
 
-pub async fn run(shared: Arc<Shared>) {
+pub async fn run(shared: Arc<Shared>, counted: impl Fn(&str) + Send + Sync + 'static) {
     let collector = Arc::new(Collector {
         shared,
-        graph: Mutex::new(Graph::default()),
+        counted: Box::new(counted),
         queue: Queue::default(),
         kinds: Mutex::new(HashMap::new()),
         rediscover: Notify::new(),

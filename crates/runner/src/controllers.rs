@@ -51,6 +51,10 @@ impl Routes {
         Routes { running, by_kind, namespaces: Arc::new(Queue::default()), scheduler, shared: OnceLock::new() }
     }
 
+    fn queue_of(&self, name: &str) -> Option<Arc<Running>> {
+        self.running.iter().find(|r| r.controller.name == name).cloned()
+    }
+
     fn route(&self, change: &Change) {
         let Some(shared) = self.shared.get().and_then(std::sync::Weak::upgrade) else { return };
         let mut keys = Vec::new();
@@ -85,6 +89,7 @@ pub async fn run(
         api: api.clone(),
         cache: Cache::default(),
         recorder: Recorder::start(api.clone()),
+        started: Timestamp::now(),
         changed: Box::new(move |change| router.route(change)),
     });
     let _ = routes.shared.set(Arc::downgrade(&shared));
@@ -100,7 +105,15 @@ pub async fn run(
         tasks.spawn(scheduler::work(Api::new(client), letters, listed));
     }
     tasks.spawn(namespaces::run(shared.clone(), routes.namespaces.clone()));
-    tasks.spawn(collector::run(shared.clone()));
+    let quotas = routes.queue_of("resourcequota-controller");
+    let counted = shared.clone();
+    tasks.spawn(collector::run(shared.clone(), move |namespace| {
+        for quota in counted.cache.quotas.within(namespace) {
+            if let Some(running) = &quotas {
+                running.queue.add(Key::of(&quota.metadata));
+            }
+        }
+    }));
     stop.cancelled().await;
     tasks.shutdown().await;
     Ok(())

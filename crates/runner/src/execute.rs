@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use reconcile::{Action, Cache, Change, Event, Failure, Key, Note, Of, Plan, Resource, Source, Subresource, Verb};
 use serde_json::Value;
@@ -16,6 +17,7 @@ pub struct Shared {
     pub api: Api,
     pub cache: Cache,
     pub recorder: Recorder,
+    pub started: Timestamp,
     /// Told of every change of the cache.
     pub changed: Box<dyn Fn(&Change) + Send + Sync>,
 }

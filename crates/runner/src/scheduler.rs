@@ -98,6 +98,7 @@ pub async fn run(client: kube::Client, stop: CancellationToken) -> Result<(), Er
         api: api.clone(),
         cache: Cache::default(),
         recorder: Recorder::start(api.clone()),
+        started: Timestamp::now(),
         changed: Box::new(move |change| inbox.put(change)),
     });
     let mut tasks = JoinSet::new();
