@@ -156,8 +156,13 @@ async fn work(shared: Arc<Shared>, running: Arc<Running>, options: Options, mut 
 async fn sync(shared: &Shared, running: &Running, options: &Options, key: Key) {
     let failure = running.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     let plan = {
-        let cx =
-            Cx { cache: &shared.cache, now: Timestamp::now(), settings: &options.settings, failure: failure.as_ref() };
+        let cx = Cx {
+            cache: &shared.cache,
+            now: Timestamp::now(),
+            started: shared.started,
+            settings: &options.settings,
+            failure: failure.as_ref(),
+        };
         (running.controller.sync)(&cx, &key)
     };
     let again = plan.requeue_after;

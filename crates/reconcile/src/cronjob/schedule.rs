@@ -51,9 +51,9 @@ pub fn parse(text: &str) -> Result<Schedule, String> {
         return Err("empty spec string".into());
     }
     if let Some(every) = text.strip_prefix("@every ") {
-        let nanos =
-            machinery::duration::parse(every).map_err(|error| format!("failed to parse duration {text}: {error}"))?;
-        let seconds = SignedDuration::try_from(nanos).unwrap_or_default().as_secs().max(1);
+        let parsed = machinery::duration::Duration::parse(every)
+            .map_err(|error| format!("failed to parse duration {text}: {error}"))?;
+        let seconds = SignedDuration::from_nanos(parsed.nanos).as_secs().max(1);
         return Ok(Schedule::Every(SignedDuration::from_secs(seconds)));
     }
     let fields = match text {
