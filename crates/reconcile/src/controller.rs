@@ -92,6 +92,8 @@ pub static CONTROLLERS: &[&Controller] = &[
     &crate::quota::RESOURCEQUOTA,
     &crate::protection::PVCPROTECTION,
     &crate::protection::PVPROTECTION,
+    &crate::binder::CLAIMBINDER,
+    &crate::binder::VOLUMEBINDER,
     &crate::ephemeral::EPHEMERALVOLUME,
     &crate::clusterroles::CLUSTERROLEAGGREGATION,
     &crate::tokens::TOKENS,

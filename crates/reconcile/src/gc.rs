@@ -124,7 +124,6 @@ impl Graph {
     /// Records that an owner was asked for and is not there.
     pub fn owner_absent(&mut self, uid: &str) -> Vec<Uid> {
         self.absent_now(uid);
-        self.nodes.remove(uid);
         self.dependents_of(uid)
     }
 
@@ -181,7 +180,8 @@ impl Graph {
                 && let Some(set) = self.dependents.get_mut(&owner.uid)
             {
                 set.remove(uid);
-                if self.nodes.get(&owner.uid).is_some_and(Node::deleting_dependents) {
+                let waits = self.nodes.get(&owner.uid).is_some_and(Node::deleting_dependents);
+                if waits && !look.contains(&owner.uid) {
                     look.push(owner.uid.clone());
                 }
                 if set.is_empty() {
@@ -327,4 +327,107 @@ fn without_finalizer(uid: &str, node: &Node, finalizer: &str) -> Action {
     let kept: Vec<&String> = node.finalizers.iter().filter(|f| *f != finalizer).collect();
     let patch = json!({"metadata": {"uid": uid, "resourceVersion": node.revision, "finalizers": kept}});
     on(node, Verb::Patch { patch, subresource: Subresource::None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, from_value};
+
+    fn resource(kind: &'static str) -> Arc<Resource> {
+        Arc::new(Resource::builtin("apps", "v1", kind, kind, true))
+    }
+
+    /// `name>owner` with `!` for an owner that is blocked, as metadata.
+    fn object(name: &str, owners: &[(&str, bool)], more: Value) -> ObjectMeta {
+        let owners: Vec<Value> = owners
+            .iter()
+            .map(|(owner, blocks)| {
+                json!({"apiVersion": "apps/v1", "kind": "Thing", "name": owner, "uid": owner, "blockOwnerDeletion": blocks})
+            })
+            .collect();
+        let mut meta =
+            json!({"name": name, "namespace": "n", "uid": name, "resourceVersion": "1", "ownerReferences": owners});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            meta[key] = value.clone();
+        }
+        from_value(meta).unwrap()
+    }
+
+    fn text(attempt: Attempt) -> String {
+        match attempt {
+            Attempt::Nothing => "nothing".into(),
+            Attempt::LookUp { owners, .. } => {
+                format!("look up {}", owners.iter().map(|o| o.name.clone()).collect::<Vec<_>>().join(" "))
+            }
+            Attempt::Act { actions, next } => {
+                let plan = crate::plan::Plan { actions, ..Default::default() };
+                let plan = if plan.actions.is_empty() { String::new() } else { plan.to_text() };
+                format!("{plan}next {next:?}")
+            }
+        }
+    }
+
+    fn graph(objects: &[ObjectMeta]) -> Graph {
+        let mut graph = Graph::default();
+        for object in objects {
+            graph.observe(&resource("Thing"), object);
+        }
+        graph
+    }
+
+    #[test]
+    fn an_owner_nobody_knows_is_looked_up_and_then_missed() {
+        let mut graph = graph(&[object("child", &[("parent", true)], json!({}))]);
+        assert_eq!(text(graph.attempt("child")), "look up parent");
+        assert_eq!(graph.owner_absent("parent"), ["child"]);
+        assert_eq!(text(graph.attempt("child")), "delete Thing.apps n/child Background\nnext []");
+    }
+
+    #[test]
+    fn an_owner_that_goes_takes_its_dependents() {
+        let mut graph = graph(&[object("parent", &[], json!({})), object("child", &[("parent", true)], json!({}))]);
+        assert_eq!(text(graph.attempt("child")), "nothing");
+        assert_eq!(graph.forget("parent"), ["child"]);
+        assert_eq!(text(graph.attempt("child")), "delete Thing.apps n/child Background\nnext []");
+    }
+
+    #[test]
+    fn one_of_two_owners_keeps_the_object() {
+        let mut graph = graph(&[
+            object("a", &[], json!({})),
+            object("b", &[], json!({})),
+            object("child", &[("a", true), ("b", true)], json!({})),
+        ]);
+        graph.forget("a");
+        let done = text(graph.attempt("child"));
+        assert!(done.starts_with("patch Thing.apps n/child"), "{done}");
+        assert!(done.contains("\"uid\":\"b\"") && !done.contains("\"name\":\"a\""), "{done}");
+    }
+
+    #[test]
+    fn foreground_waits_for_those_that_block() {
+        let going =
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [FOREGROUND], "resourceVersion": "2"});
+        let mut graph = graph(&[object("parent", &[], json!({})), object("child", &[("parent", true)], json!({}))]);
+        let look = graph.observe(&resource("Thing"), &object("parent", &[], going));
+        assert_eq!(look, ["child", "parent"]);
+        assert_eq!(text(graph.attempt("parent")), "next [\"child\"]");
+        assert_eq!(text(graph.attempt("child")), "delete Thing.apps n/child Background\nnext []");
+        assert_eq!(graph.forget("child"), ["parent"]);
+        let done = text(graph.attempt("parent"));
+        assert!(done.contains("\"finalizers\":[]"), "{done}");
+    }
+
+    #[test]
+    fn orphaning_cuts_the_references_before_the_owner_goes() {
+        let going =
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [ORPHAN], "resourceVersion": "2"});
+        let mut graph = graph(&[object("parent", &[], json!({})), object("child", &[("parent", true)], json!({}))]);
+        assert_eq!(graph.observe(&resource("Thing"), &object("parent", &[], going)), ["parent"]);
+        let done = text(graph.attempt("parent"));
+        let child = done.find("n/child").unwrap();
+        assert!(child < done.find("n/parent").unwrap(), "{done}");
+        assert!(done.contains("\"ownerReferences\":[]"), "{done}");
+    }
 }

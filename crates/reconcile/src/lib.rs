@@ -20,6 +20,7 @@ pub mod resource;
 pub mod selector;
 pub mod settings;
 
+mod binder;
 mod claim;
 mod clusterroles;
 mod cronjob;
@@ -51,3 +52,6 @@ pub use controller::{CONTROLLERS, Controller, Cx, Failure};
 pub use plan::{Action, Event, IfExists, Note, Plan, Propagation, Subresource, Verb};
 pub use resource::Resource;
 pub use settings::Settings;
+
+#[cfg(test)]
+mod scenario;

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use reconcile::{Action, IfExists, Resource, Verb};
+use reconcile::{Action, IfExists, Resource, Subresource, Verb};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -231,7 +231,8 @@ pub fn harmless(action: &Action, refusal: &Refusal) -> bool {
         }
         Verb::Delete { .. } | Verb::Evict { .. } | Verb::DeleteCollection => refusal.is("NotFound"),
         Verb::Patch { .. } => refusal.is("NotFound"),
-        Verb::Update { .. } => false,
+        // A status may come too late for an object that has just gone.
+        Verb::Update { subresource, .. } => *subresource == Subresource::Status && refusal.is("NotFound"),
     }
 }
 

@@ -231,9 +231,9 @@ async fn look_up(collector: &Collector, namespace: &str, owner: &OwnerReference)
     let path = resource.object_path(namespace, &owner.name);
     let answer = collector.shared.api.get(&path, Detail::Metadata).await;
     match found(answer)? {
+        // It is there: its own watch will say so, and may by then already have said that it is gone again.
         Some(object) if object.uid.as_deref() == Some(owner.uid.as_str()) => {
-            let look = collector.graph().observe(&Arc::new(resource), &object);
-            collector.look_at(look);
+            return Err(format!("owner {} is there but not yet seen", owner.name));
         }
         _ => {
             let look = collector.graph().owner_absent(&owner.uid);

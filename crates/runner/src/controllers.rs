@@ -65,7 +65,7 @@ impl Routes {
             }
         }
         if let Some(scheduler) = &self.scheduler {
-            scheduler.put(change);
+            scheduler.put(&shared.cache, change);
         }
         if let Some(namespace) = namespaces::concerned(&shared.cache, change) {
             self.namespaces.add(namespace);

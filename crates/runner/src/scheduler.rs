@@ -2,7 +2,7 @@
 //!
 //! kubernetes/kubernetes pkg/scheduler/schedule_one.go: decides what is written for each outcome.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,6 +11,7 @@ use futures::stream::FuturesUnordered;
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use reconcile::cache::Object;
 use reconcile::{Cache, Change, Key, Of, meta, plan, podstate};
 use schedule::{ClusterEvent, Decision, PodRef, PodView, Refusal, Scheduler};
 use serde_json::{Value, json};
@@ -44,48 +45,54 @@ const KINDS: &[Of] = &[
 ];
 
 /// Where changes are handed to the scheduler.
-pub struct Inbox(mpsc::UnboundedSender<ClusterEvent>);
+///
+/// Changes come from several tasks at once, and their order is not that of the cache. So what is handed over is the
+/// cache's state at that moment, one change at a time: the scheduler never sees an object grow older.
+pub struct Inbox(Mutex<mpsc::UnboundedSender<ClusterEvent>>);
 
 /// What has been handed over.
 pub struct Letters(mpsc::UnboundedReceiver<ClusterEvent>);
 
 pub fn inbox() -> (Inbox, Letters) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (Inbox(sender), Letters(receiver))
+    (Inbox(Mutex::new(sender)), Letters(receiver))
 }
 
 impl Inbox {
-    pub fn put(&self, change: &Change) {
-        if let Some(event) = event(change) {
+    pub fn put(&self, cache: &Cache, change: &Change) {
+        let Some(meta) = change.meta().filter(|_| KINDS.contains(&change.of)) else { return };
+        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = cache.store(change.of).object(&Key::of(meta));
+        let uid = |object: &Arc<dyn Object>| object.meta().uid.clone();
+        let gone = change.old.as_ref().filter(|old| now.as_ref().map(uid) != Some(uid(old)));
+        let events =
+            [gone.and_then(|old| event(change.of, old, false)), now.and_then(|now| event(change.of, &now, true))];
+        for event in events.into_iter().flatten() {
             // When the scheduler has stopped, the process is stopping too.
-            let _ = self.0.send(event);
+            let _ = sender.send(event);
         }
     }
 }
 
-fn typed<K: Send + Sync + 'static>(change: &Change) -> Option<schedule::Change<K>> {
-    let as_typed = |object: &Arc<dyn reconcile::cache::Object>| object.clone().into_any().downcast::<K>().ok();
-    match (&change.new, &change.old) {
-        (Some(new), _) => as_typed(new).map(schedule::Change::Set),
-        (None, Some(old)) => as_typed(old).map(schedule::Change::Gone),
-        (None, None) => None,
-    }
+fn typed<K: Send + Sync + 'static>(object: &Arc<dyn Object>, there: bool) -> Option<schedule::Change<K>> {
+    let object = object.clone().into_any().downcast::<K>().ok()?;
+    Some(if there { schedule::Change::Set(object) } else { schedule::Change::Gone(object) })
 }
 
-fn event(change: &Change) -> Option<ClusterEvent> {
-    Some(match change.of {
-        Of::Pod => ClusterEvent::Pod(typed(change)?),
-        Of::Node => ClusterEvent::Node(typed(change)?),
-        Of::Namespace => ClusterEvent::Namespace(typed(change)?),
-        Of::PersistentVolumeClaim => ClusterEvent::Claim(typed(change)?),
-        Of::PersistentVolume => ClusterEvent::Volume(typed(change)?),
-        Of::StorageClass => ClusterEvent::StorageClass(typed(change)?),
-        Of::CSINode => ClusterEvent::CsiNode(typed(change)?),
-        Of::PodDisruptionBudget => ClusterEvent::Budget(typed(change)?),
-        Of::Service => ClusterEvent::Service(typed(change)?),
-        Of::ReplicationController => ClusterEvent::ReplicationController(typed(change)?),
-        Of::ReplicaSet => ClusterEvent::ReplicaSet(typed(change)?),
-        Of::StatefulSet => ClusterEvent::StatefulSet(typed(change)?),
+fn event(of: Of, object: &Arc<dyn Object>, there: bool) -> Option<ClusterEvent> {
+    Some(match of {
+        Of::Pod => ClusterEvent::Pod(typed(object, there)?),
+        Of::Node => ClusterEvent::Node(typed(object, there)?),
+        Of::Namespace => ClusterEvent::Namespace(typed(object, there)?),
+        Of::PersistentVolumeClaim => ClusterEvent::Claim(typed(object, there)?),
+        Of::PersistentVolume => ClusterEvent::Volume(typed(object, there)?),
+        Of::StorageClass => ClusterEvent::StorageClass(typed(object, there)?),
+        Of::CSINode => ClusterEvent::CsiNode(typed(object, there)?),
+        Of::PodDisruptionBudget => ClusterEvent::Budget(typed(object, there)?),
+        Of::Service => ClusterEvent::Service(typed(object, there)?),
+        Of::ReplicationController => ClusterEvent::ReplicationController(typed(object, there)?),
+        Of::ReplicaSet => ClusterEvent::ReplicaSet(typed(object, there)?),
+        Of::StatefulSet => ClusterEvent::StatefulSet(typed(object, there)?),
         _ => return None,
     })
 }
@@ -94,13 +101,20 @@ fn event(change: &Change) -> Option<ClusterEvent> {
 pub async fn run(client: kube::Client, stop: CancellationToken) -> Result<(), Error> {
     let api = Api::new(client);
     let (inbox, letters) = inbox();
+    let own: Arc<OnceLock<Weak<Shared>>> = Arc::default();
+    let back = own.clone();
     let shared = Arc::new(Shared {
         api: api.clone(),
         cache: Cache::default(),
         recorder: Recorder::start(api.clone()),
         started: Timestamp::now(),
-        changed: Box::new(move |change| inbox.put(change)),
+        changed: Box::new(move |change| {
+            if let Some(shared) = back.get().and_then(Weak::upgrade) {
+                inbox.put(&shared.cache, change);
+            }
+        }),
     });
+    let _ = own.set(Arc::downgrade(&shared));
     let mut tasks = JoinSet::new();
     let listed = KINDS.iter().map(|of| start_reflector(&mut tasks, &shared, *of)).collect();
     tasks.spawn(work(api, letters, listed));
@@ -114,7 +128,15 @@ struct Clerk {
     recorder: Recorder,
 }
 
-type Writing<'a> = FuturesUnordered<BoxFuture<'a, Option<PodRef>>>;
+/// What came of a write.
+enum Outcome {
+    Done,
+    NotBound(PodRef),
+    /// There is no such pod any more.
+    Gone(Arc<Pod>),
+}
+
+type Writing<'a> = FuturesUnordered<BoxFuture<'a, Outcome>>;
 
 /// Decides on pods as changes come in.
 pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receiver<bool>>) {
@@ -126,7 +148,6 @@ pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receive
     info!("scheduler started");
     let clerk = Clerk { recorder: Recorder::start(api.clone()), api };
     let mut scheduler = Scheduler::new(NAME);
-    // Writes on their way; one that ends with a pod has failed to bind it.
     let mut writing: Writing<'_> = FuturesUnordered::new();
     loop {
         while let Ok(event) = letters.0.try_recv() {
@@ -135,8 +156,8 @@ pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receive
         if let Some(pod) = scheduler.next(Timestamp::now()) {
             decide(&clerk, &mut scheduler, &pod, &mut writing);
             // Writes make progress between decisions, not only after the last of many.
-            while let Some(Some(failed)) = futures::FutureExt::now_or_never(writing.next()) {
-                settle(&mut scheduler, failed);
+            while let Some(Some(outcome)) = futures::FutureExt::now_or_never(writing.next()) {
+                settle(&mut scheduler, outcome);
             }
             tokio::task::yield_now().await;
             continue;
@@ -152,7 +173,7 @@ pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receive
                 Some(event) => scheduler.on_event(&event, Timestamp::now()),
                 None => return,
             },
-            Some(failed) = writing.next(), if !writing.is_empty() => settle(&mut scheduler, failed),
+            Some(outcome) = writing.next(), if !writing.is_empty() => settle(&mut scheduler, outcome),
             () = wake => {}
         }
     }
@@ -162,9 +183,13 @@ fn until(at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO).max(Duration::from_millis(1))
 }
 
-fn settle(scheduler: &mut Scheduler, failed: Option<PodRef>) {
-    if let Some(pod) = failed {
-        scheduler.bind_failed(&pod, Timestamp::now());
+fn settle(scheduler: &mut Scheduler, outcome: Outcome) {
+    match outcome {
+        Outcome::Done => {}
+        Outcome::NotBound(pod) => scheduler.bind_failed(&pod, Timestamp::now()),
+        Outcome::Gone(pod) => {
+            scheduler.on_event(&ClusterEvent::Pod(schedule::Change::Gone(pod)), Timestamp::now());
+        }
     }
 }
 
@@ -190,7 +215,7 @@ impl Clerk {
     }
 
     /// Posts the binding; the pod comes back if that failed.
-    async fn bind(&self, view: Arc<PodView>, node: String) -> Option<PodRef> {
+    async fn bind(&self, view: Arc<PodView>, node: String) -> Outcome {
         let pod = &view.pod;
         let key = Key::of(&pod.metadata);
         let path = format!("/api/v1/namespaces/{}/pods/{}/binding", key.namespace, key.name);
@@ -203,21 +228,19 @@ impl Clerk {
         match self.api.call(Method::POST, &path, json, json, Some(&binding)).await {
             Ok(_) => {
                 self.tell(pod, "Normal", "Scheduled", format!("Successfully assigned {key} to {node}"));
-                None
+                Outcome::Done
             }
+            Err(refusal) if refusal.is("NotFound") => Outcome::Gone(pod.clone()),
             Err(refusal) => {
                 debug!(%key, %refusal, "binding failed");
-                if !refusal.is("NotFound") {
-                    let text = format!("binding rejected: {refusal}");
-                    self.tell(pod, "Warning", "FailedScheduling", text);
-                }
-                Some(view.key.clone())
+                self.tell(pod, "Warning", "FailedScheduling", format!("binding rejected: {refusal}"));
+                Outcome::NotBound(view.key.clone())
             }
         }
     }
 
     /// Writes down why a pod has no node, and makes room if that was decided.
-    async fn report(&self, view: Arc<PodView>, refusal: Refusal) -> Option<PodRef> {
+    async fn report(&self, view: Arc<PodView>, refusal: Refusal) -> Outcome {
         let pod = view.pod.as_ref();
         if let Some(node) = &refusal.nominated {
             for victim in &refusal.victims {
@@ -240,7 +263,7 @@ impl Clerk {
         if status != json!({}) {
             self.patch_status(pod, status).await;
         }
-        None
+        Outcome::Done
     }
 
     async fn patch_status(&self, pod: &Pod, status: Value) {
