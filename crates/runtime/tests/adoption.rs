@@ -1,4 +1,5 @@
 //! The node's process is killed; its containers, their logs and their exit statuses are not.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Real containers, as root, made from the machine's static busybox. Without root there is nothing to test here.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 mod common;
 

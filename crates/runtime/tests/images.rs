@@ -1,4 +1,5 @@
 //! Images: malicious layers, archives, a real registry on loopback, and a registry that lies and stalls.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code")]
 
 mod common;
 
@@ -233,7 +234,7 @@ async fn pulls_from_a_real_registry() {
         .unwrap();
     assert!(copied.success());
     let image = node.runtime.pull(&name, &[]).await.unwrap();
-    assert_eq!(image.repo_tags, [name.clone()]);
+    assert_eq!(image.repo_tags, std::slice::from_ref(&name));
     assert!(image.repo_digests[0].starts_with(&format!("127.0.0.1:{}/some/app@sha256:", registry.port)));
     assert_eq!(image.user.as_deref(), Some("web"));
     let by_digest = node.runtime.pull(&image.repo_digests[0], &[]).await.unwrap();

@@ -1,6 +1,5 @@
 //! Images: their names (`reference`), the store on disk (`store`), layers into directories (`unpack`), and where images
-//! come from (`archive` and `import` from files and closures, `pull` from
-//! registries).
+//! come from: files (`archive`), closures (`import`), registries (`pull`).
 
 pub mod archive;
 pub mod import;
