@@ -136,7 +136,8 @@ pub(crate) async fn mount(context: &Arc<Context>, pod: &Arc<Pod>) {
                 context.host.events.pod(pod, None, Severity::Warning, "FailedMount", message);
                 let what = What::MountFailed { volume: failure.volume, error: failure.message };
                 context.host.record(subject(pod), what);
-                tokio::time::sleep(wait).await;
+                // No word of a change comes from paths of the host and claims, so time is waited for as well.
+                tokio::time::timeout(wait, context.sources_changed.notified()).await.ok();
                 wait = (wait * 2).min(MOUNT_RETRY_MAX);
             }
         }

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pods::downward::Place;
 use pods::ports::{ContainerId, Exit, Inventory};
 use pods::worker::{Action, Event, Worker};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) uid: String,
     pub(crate) volumes: Mutex<Volumes>,
     pub(crate) addresses: Mutex<Vec<IpAddr>>,
+    /// An object that the pod refers to has changed: a volume that waits for one need not wait any longer.
+    pub(crate) sources_changed: Notify,
 }
 
 impl Context {
@@ -121,8 +124,14 @@ pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, found: Option<Inventory>, s
         }
         pods.insert(uid.clone(), known);
     }
-    let context =
-        Arc::new(Context { host: Arc::clone(host), to, uid, volumes: Mutex::default(), addresses: Mutex::default() });
+    let context = Arc::new(Context {
+        host: Arc::clone(host),
+        to,
+        uid,
+        volumes: Mutex::default(),
+        addresses: Mutex::default(),
+        sources_changed: Notify::new(),
+    });
     let worker = Worker::new(Arc::clone(&pod), host.config.node_ips.clone(), Timestamp::now());
     let task = Task {
         writer: Writer::spawn(host.client.clone(), Arc::clone(&pod)),
@@ -217,6 +226,7 @@ impl Task {
                 }
             }
             Message::SourcesChanged => {
+                self.context.sources_changed.notify_one();
                 self.refresh();
                 self.feed(Event::SourcesChanged);
             }

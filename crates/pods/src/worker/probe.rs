@@ -88,7 +88,8 @@ impl Probe {
     /// kubernetes/kubernetes pkg/kubelet/prober/worker.go: whether it may be asked in this state of the container.
     fn is_open(&self, started: bool, ending: bool) -> bool {
         let gate = (self.kind == ProbeKind::Startup) != started;
-        gate && !self.decided && !self.in_flight && !(ending && self.kind != ProbeKind::Readiness)
+        let wanted = !ending || self.kind == ProbeKind::Readiness;
+        gate && wanted && !self.decided && !self.in_flight
     }
 }
 
