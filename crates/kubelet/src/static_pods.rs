@@ -127,10 +127,9 @@ pub(crate) fn mirror(host: &Arc<Host>, pod: Arc<Pod>) {
                 return;
             }
         }
-        // Its status has had nowhere to go until now: the worker says it again with the next change.
         let known = host.pods().get(crate::host::uid(&pod)).cloned();
         if let Some(known) = known {
-            known.to.send(crate::task::Message::Event(pods::worker::Event::Clock)).ok();
+            known.to.send(crate::task::Message::Mirrored).ok();
         }
     });
 }

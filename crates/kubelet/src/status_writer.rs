@@ -36,6 +36,11 @@ impl Writer {
         self.to.send_modify(|wish| wish.status = Some(Arc::new(status)));
     }
 
+    /// Writes the newest status once more, for an object that was not there before.
+    pub(crate) fn again(&self) {
+        self.to.send_modify(|_| {});
+    }
+
     pub(crate) fn delete(&self) {
         self.to.send_modify(|wish| wish.delete = true);
     }

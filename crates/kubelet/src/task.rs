@@ -37,6 +37,8 @@ pub(crate) enum Message {
     },
     /// A ConfigMap or Secret that the pod refers to changed.
     SourcesChanged,
+    /// The static pod's mirror has appeared: its status has somewhere to go now.
+    Mirrored,
     /// When the first of the pod's tokens wants to be renewed.
     RenewAt(Timestamp),
 }
@@ -230,6 +232,7 @@ impl Task {
                 self.refresh();
                 self.feed(Event::SourcesChanged);
             }
+            Message::Mirrored => self.writer.again(),
             Message::RenewAt(at) => self.renew_at = Some(at),
         }
     }
