@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::storage::v1::StorageClass;
 use machinery::quantity::Quantity;
-use serde_json::json;
 
 use crate::cache::{Cache, Change, Key, Of};
 use crate::controller::{Controller, Cx, own};
@@ -27,6 +26,7 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 pub static CLAIMBINDER: Controller = Controller {
     name: "persistentvolume-controller",
+    account: "persistent-volume-binder",
     watches: &[(Of::PersistentVolumeClaim, own), (Of::PersistentVolume, of_volume), (Of::Pod, of_pod)],
     workers: 1,
     sync: |cx, key| gather_claim(cx, key).map(|view| plan_claim(&view)).unwrap_or_default(),
@@ -34,6 +34,7 @@ pub static CLAIMBINDER: Controller = Controller {
 
 pub static VOLUMEBINDER: Controller = Controller {
     name: "persistentvolume-phase-controller",
+    account: "persistent-volume-binder",
     watches: &[(Of::PersistentVolume, own), (Of::PersistentVolumeClaim, of_claim)],
     workers: 1,
     sync: |cx, key| gather_volume(cx, key).map(|view| plan_volume(&view, cx.now)).unwrap_or_default(),
@@ -71,8 +72,8 @@ fn of_volume(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
 /// A pod that gets its node lets a claim bind that waited for its first consumer.
 fn of_pod(_: &Cache, change: &Change, keys: &mut Vec<Key>) {
     use k8s_openapi::api::core::v1::Pod;
-    let Some(pod) = change.new::<Pod>() else { return };
-    let before = change.old::<Pod>().is_some_and(|old| !podstate::node_name(old).is_empty());
+    let Some(pod) = change.after::<Pod>() else { return };
+    let before = change.before::<Pod>().is_some_and(|old| !podstate::node_name(old).is_empty());
     if !before {
         let namespace = meta::namespace(&pod.metadata);
         keys.extend(claims_of(pod).into_iter().map(|name| Key::new(namespace, name)));
@@ -138,7 +139,7 @@ fn fits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
 }
 
 /// The volume kept for this claim, or the smallest free one that fits.
-fn choose<'a>(view: &'a ClaimView) -> Option<&'a Arc<PersistentVolume>> {
+fn choose(view: &ClaimView) -> Option<&Arc<PersistentVolume>> {
     let claim = view.claim.as_ref();
     let kept = view.volumes.iter().find(|v| {
         v.spec.as_ref().and_then(|s| s.claim_ref.as_ref()).is_some_and(|r| {
@@ -174,25 +175,20 @@ fn plan_claim(view: &ClaimView) -> Plan {
         return plan;
     };
     if claim_uid(volume) != claim.metadata.uid {
-        let mut patch = json!({
-            "metadata": {"resourceVersion": volume.metadata.resource_version},
-            "spec": {"claimRef": {
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim.metadata.namespace,
-                "name": claim.metadata.name, "uid": claim.metadata.uid,
-                "resourceVersion": claim.metadata.resource_version,
-            }},
-        });
-        if volume.spec.as_ref().is_some_and(|s| s.claim_ref.is_none()) {
-            patch["metadata"]["annotations"][BOUND_BY_CONTROLLER] = json!("yes");
-        }
-        plan.actions.push(Action::patch(volume.as_ref(), patch));
+        plan.actions.push(Action::changed(volume.as_ref(), |v| {
+            let spec = v.spec.get_or_insert_default();
+            if spec.claim_ref.is_none() {
+                v.metadata.annotations.get_or_insert_default().insert(BOUND_BY_CONTROLLER.into(), "yes".into());
+            }
+            spec.claim_ref = Some(crate::plan::reference(claim));
+        }));
     }
-    let annotations = json!({BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes"});
-    let patch = json!({
-        "metadata": {"resourceVersion": claim.metadata.resource_version, "annotations": annotations},
-        "spec": {"volumeName": volume.metadata.name},
-    });
-    plan.actions.push(Action::patch(claim, patch));
+    plan.actions.push(Action::changed(claim, |c| {
+        let annotations = c.metadata.annotations.get_or_insert_default();
+        annotations.insert(BIND_COMPLETED.into(), "yes".into());
+        annotations.insert(BOUND_BY_CONTROLLER.into(), "yes".into());
+        c.spec.get_or_insert_default().volume_name = volume.metadata.name.clone();
+    }));
     plan
 }
 
@@ -234,14 +230,9 @@ fn follow_bound(view: &ClaimView, name: &str, plan: &mut Plan) {
             ..had.clone()
         },
         Some(volume) if volume.spec.as_ref().is_some_and(|s| s.claim_ref.is_none()) => {
-            let patch = json!({
-                "metadata": {"resourceVersion": volume.metadata.resource_version},
-                "spec": {"claimRef": {
-                    "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim.metadata.namespace,
-                    "name": claim.metadata.name, "uid": claim.metadata.uid,
-                }},
-            });
-            plan.actions.push(Action::patch(volume.as_ref(), patch));
+            plan.actions.push(Action::changed(volume.as_ref(), |v| {
+                v.spec.get_or_insert_default().claim_ref = Some(crate::plan::reference(claim));
+            }));
             return;
         }
         None if had.phase.as_deref() == Some("Bound") => {

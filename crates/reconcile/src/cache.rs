@@ -91,11 +91,11 @@ impl Change {
         self.new.as_ref().or(self.old.as_ref()).map(|o| o.meta())
     }
 
-    pub fn old<K: Kept>(&self) -> Option<&K> {
+    pub fn before<K: Kept>(&self) -> Option<&K> {
         self.old.as_ref().and_then(|o| o.as_any().downcast_ref())
     }
 
-    pub fn new<K: Kept>(&self) -> Option<&K> {
+    pub fn after<K: Kept>(&self) -> Option<&K> {
         self.new.as_ref().and_then(|o| o.as_any().downcast_ref())
     }
 
@@ -106,7 +106,7 @@ impl Change {
 
     /// Both states as `K`, the older first.
     pub fn both<K: Kept>(&self) -> impl Iterator<Item = &K> {
-        self.old::<K>().into_iter().chain(self.new::<K>())
+        self.before::<K>().into_iter().chain(self.after::<K>())
     }
 }
 

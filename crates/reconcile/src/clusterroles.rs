@@ -14,6 +14,7 @@ use crate::selector;
 
 pub static CLUSTERROLEAGGREGATION: Controller = Controller {
     name: "clusterrole-aggregation-controller",
+    account: "clusterrole-aggregation-controller",
     watches: &[(Of::ClusterRole, every)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),

@@ -15,6 +15,8 @@ pub type Keys = fn(&Cache, &Change, &mut Vec<Key>);
 pub struct Controller {
     /// Its name, also as the source of its events.
     pub name: &'static str,
+    /// The service account in `kube-system` it writes as, by upstream's bootstrap roles; empty: the process's own user.
+    pub account: &'static str,
     pub watches: &'static [(Of, Keys)],
     /// How many keys may be worked on at once.
     pub workers: usize,

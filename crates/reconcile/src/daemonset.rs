@@ -31,6 +31,7 @@ const FAILED_BACKOFF: Duration = Duration::from_secs(1);
 
 pub static DAEMONSET: Controller = Controller {
     name: "daemonset-controller",
+    account: "daemon-set-controller",
     watches: &[
         (Of::DaemonSet, own),
         (Of::Pod, of_pod),
@@ -51,7 +52,7 @@ struct View {
 
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     controlling::<DaemonSet>(cache, change, keys);
-    if let Some(pod) = change.new::<Pod>()
+    if let Some(pod) = change.after::<Pod>()
         && meta::controller_of(&pod.metadata).is_none()
     {
         let sets = cache.daemon_sets.within(meta::namespace(&pod.metadata));
@@ -63,7 +64,7 @@ fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
 /// A node's labels and taints concern every set; its heartbeat none.
 fn of_node(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     let taints = |n: &Node| n.spec.as_ref().and_then(|s| s.taints.clone());
-    if let (Some(old), Some(new)) = (change.old::<Node>(), change.new::<Node>())
+    if let (Some(old), Some(new)) = (change.before::<Node>(), change.after::<Node>())
         && old.metadata.labels == new.metadata.labels
         && taints(old) == taints(new)
     {
@@ -81,6 +82,9 @@ fn gather(cx: &Cx<'_>, key: &Key) -> Option<View> {
     let revisions = history::gather(cx, key, &uid);
     Some(View { set, pods, nodes: cx.cache.nodes.all(), revisions, failure: cx.failure.cloned() })
 }
+
+/// The newer and the older pod of a node.
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
 
 /// The pods of each node, the oldest first.
 type ByNode = BTreeMap<String, Vec<Arc<Pod>>>;
@@ -345,7 +349,7 @@ impl Draft<'_> {
     }
 
     /// The newer and the older pod of a node; none if there are too many to say.
-    fn pair(&self, pods: &[Arc<Pod>]) -> Option<(Option<Arc<Pod>>, Option<Arc<Pod>>)> {
+    fn pair(&self, pods: &[Arc<Pod>]) -> Option<Pair> {
         let (mut new, mut old) = (None, None);
         for pod in pods.iter().filter(|p| !meta::deleting(&p.metadata)) {
             let place = if self.updated(pod) { &mut new } else { &mut old };

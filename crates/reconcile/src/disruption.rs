@@ -26,6 +26,7 @@ const DELETION_MAX: Duration = Duration::from_secs(120);
 
 pub static DISRUPTION: Controller = Controller {
     name: "controllermanager",
+    account: "disruption-controller",
     watches: &[
         (Of::PodDisruptionBudget, own),
         (Of::Pod, of_pod),

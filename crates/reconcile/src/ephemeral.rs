@@ -16,6 +16,7 @@ use crate::podstate;
 
 pub static EPHEMERALVOLUME: Controller = Controller {
     name: "ephemeral_volume",
+    account: "ephemeral-volume-controller",
     watches: &[(Of::Pod, of_pod), (Of::PersistentVolumeClaim, controlling::<Pod>)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),
@@ -28,7 +29,7 @@ struct View {
 
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     let has = |pod: &Pod| pod.spec.as_ref().is_some_and(|s| s.volumes.iter().flatten().any(|v| v.ephemeral.is_some()));
-    if change.old.is_none() && change.new::<Pod>().is_some_and(has) {
+    if change.old.is_none() && change.after::<Pod>().is_some_and(has) {
         own(cache, change, keys);
     }
 }

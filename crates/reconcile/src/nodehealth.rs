@@ -23,6 +23,7 @@ const KINDS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressur
 
 pub static NODELIFECYCLE: Controller = Controller {
     name: "node-controller",
+    account: "node-controller",
     watches: &[(Of::Node, own), (Of::Lease, of_lease)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),

@@ -168,6 +168,13 @@ impl Action {
         Action::on(object, Verb::Update { object: value(object), subresource: Subresource::None })
     }
 
+    /// An update of a changed copy of an object.
+    pub fn changed<K: Kept>(object: &K, change: impl FnOnce(&mut K)) -> Action {
+        let mut copy = object.clone();
+        change(&mut copy);
+        Action::update(&copy)
+    }
+
     pub fn update_status<K: Kept>(object: &K) -> Action {
         Action::on(object, Verb::Update { object: value(object), subresource: Subresource::Status })
     }

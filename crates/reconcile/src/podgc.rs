@@ -20,6 +20,7 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 pub static PODGC: Controller = Controller {
     name: "pod-garbage-collector-controller",
+    account: "pod-garbage-collector",
     watches: &[(Of::Pod, of_pod), (Of::Node, of_node)],
     workers: 1,
     sync: |cx, _| plan(&gather(cx), cx.settings, cx.now, cx.started),
@@ -35,7 +36,7 @@ fn all() -> Key {
 }
 
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
-    let Some(pod) = change.new::<Pod>() else { return };
+    let Some(pod) = change.after::<Pod>() else { return };
     let node = podstate::node_name(pod);
     let unscheduled = node.is_empty() && meta::deleting(&pod.metadata);
     let orphaned = !node.is_empty() && cache.nodes.synced() && cache.nodes.get("", node).is_none();
@@ -45,7 +46,7 @@ fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
 }
 
 fn of_node(_: &Cache, change: &Change, keys: &mut Vec<Key>) {
-    let out = change.new::<Node>().is_some_and(out_of_service);
+    let out = change.after::<Node>().is_some_and(out_of_service);
     if change.new.is_none() || out {
         keys.push(all());
     }

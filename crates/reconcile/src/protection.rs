@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use serde_json::json;
 
 use crate::cache::{Cache, Change, Kept, Key, Of};
 use crate::controller::{Controller, Cx, own};
@@ -18,6 +17,7 @@ const VOLUME: &str = "kubernetes.io/pv-protection";
 
 pub static PVCPROTECTION: Controller = Controller {
     name: "pvc-protection-controller",
+    account: "pvc-protection-controller",
     watches: &[(Of::PersistentVolumeClaim, own), (Of::Pod, of_pod)],
     workers: 2,
     sync: |cx, key| {
@@ -27,6 +27,7 @@ pub static PVCPROTECTION: Controller = Controller {
 
 pub static PVPROTECTION: Controller = Controller {
     name: "pv-protection-controller",
+    account: "pv-protection-controller",
     watches: &[(Of::PersistentVolume, own)],
     workers: 2,
     sync: |cx, key| gather_volume(cx, key).map(|v| protect(v.as_ref(), VOLUME, bound(&v))).unwrap_or_default(),
@@ -84,7 +85,6 @@ fn protect<K: Kept>(object: &K, finalizer: &str, used: bool) -> Plan {
         (true, true) if !used => finalizers.retain(|f| f != finalizer),
         _ => return Plan::default(),
     }
-    let revision = &object.metadata().resource_version;
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": revision}});
-    Plan { actions: vec![Action::patch(object, patch)], ..Plan::default() }
+    let action = Action::changed(object, |o| o.metadata_mut().finalizers = Some(finalizers));
+    Plan { actions: vec![action], ..Plan::default() }
 }

@@ -18,6 +18,7 @@ use crate::podstate;
 
 pub static RESOURCEQUOTA: Controller = Controller {
     name: "resourcequota-controller",
+    account: "resourcequota-controller",
     watches: &[
         (Of::ResourceQuota, own),
         (Of::Pod, of_pod),
@@ -45,7 +46,7 @@ pub fn of_namespace(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
 
 /// A pod matters when it comes, ends or goes.
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
-    if let (Some(old), Some(new)) = (change.old::<Pod>(), change.new::<Pod>())
+    if let (Some(old), Some(new)) = (change.before::<Pod>(), change.after::<Pod>())
         && podstate::finished(old) == podstate::finished(new)
         && meta::generation(&old.metadata) == meta::generation(&new.metadata)
     {

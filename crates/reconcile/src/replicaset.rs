@@ -27,6 +27,7 @@ const BURST: usize = 500;
 
 pub static REPLICASET: Controller = Controller {
     name: "replicaset-controller",
+    account: "replicaset-controller",
     watches: &[(Of::ReplicaSet, own), (Of::Pod, of_pod::<ReplicaSet>)],
     workers: 5,
     sync: |cx, key| gather::<ReplicaSet>(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),
@@ -34,6 +35,7 @@ pub static REPLICASET: Controller = Controller {
 
 pub static REPLICATIONCONTROLLER: Controller = Controller {
     name: "replication-controller",
+    account: "replication-controller",
     watches: &[(Of::ReplicationController, own), (Of::Pod, of_pod::<ReplicationController>)],
     workers: 5,
     sync: |cx, key| gather::<ReplicationController>(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),
@@ -137,7 +139,7 @@ impl Replicated for ReplicationController {
 /// A pod concerns its controller; an orphan concerns every set that would take it.
 fn of_pod<S: Replicated>(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     controlling::<S>(cache, change, keys);
-    if let Some(pod) = change.new::<Pod>()
+    if let Some(pod) = change.after::<Pod>()
         && meta::controller_of(&pod.metadata).is_none()
     {
         let sets = S::store(cache).within(meta::namespace(&pod.metadata));

@@ -21,6 +21,7 @@ const TEXT: &str = "Contains a CA bundle that can be used to verify the kube-api
 
 pub static ROOTCA: Controller = Controller {
     name: "root-ca-certificate-publisher",
+    account: "root-ca-cert-publisher",
     watches: &[(Of::Namespace, own), (Of::ConfigMap, namespace_of)],
     workers: 1,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),

@@ -14,6 +14,7 @@ const NAME: &str = "default";
 
 pub static SERVICEACCOUNT: Controller = Controller {
     name: "serviceaccount-controller",
+    account: "service-account-controller",
     watches: &[(Of::Namespace, own), (Of::ServiceAccount, namespace_of)],
     workers: 1,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),

@@ -18,6 +18,7 @@ use crate::podstate;
 
 pub static TAINTEVICTION: Controller = Controller {
     name: "taint-eviction-controller",
+    account: "node-controller",
     watches: &[(Of::Pod, of_pod), (Of::Node, of_node)],
     workers: 8,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),
@@ -35,8 +36,8 @@ fn evicting(node: &Node) -> Vec<Taint> {
 
 /// A pod is looked at when it has come to a node.
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
-    let Some(pod) = change.new::<Pod>() else { return };
-    let moved = change.old::<Pod>().is_none_or(|old| podstate::node_name(old) != podstate::node_name(pod));
+    let Some(pod) = change.after::<Pod>() else { return };
+    let moved = change.before::<Pod>().is_none_or(|old| podstate::node_name(old) != podstate::node_name(pod));
     let node = cache.nodes.get("", podstate::node_name(pod));
     if moved && node.is_some_and(|n| !evicting(&n).is_empty()) {
         own(cache, change, keys);
@@ -44,8 +45,8 @@ fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
 }
 
 fn of_node(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
-    let Some(node) = change.new::<Node>() else { return };
-    if change.old::<Node>().is_some_and(|old| evicting(old) == evicting(node)) || evicting(node).is_empty() {
+    let Some(node) = change.after::<Node>() else { return };
+    if change.before::<Node>().is_some_and(|old| evicting(old) == evicting(node)) || evicting(node).is_empty() {
         return;
     }
     let name = meta::name(&node.metadata);

@@ -16,6 +16,7 @@ const UID: &str = "kubernetes.io/service-account.uid";
 
 pub static TOKENS: Controller = Controller {
     name: "tokens-controller",
+    account: "",
     watches: &[(Of::Secret, own), (Of::ServiceAccount, of_account)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),

@@ -12,6 +12,7 @@ use crate::plan::{Action, Plan, Propagation};
 
 pub static TTLAFTERFINISHED: Controller = Controller {
     name: "ttl-after-finished-controller",
+    account: "ttl-after-finished-controller",
     watches: &[(Of::Job, own)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|job| plan(&job, cx.now)).unwrap_or_default(),

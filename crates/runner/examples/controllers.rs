@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
-use runner::{Options, Settings};
+use runner::{Accounts, Options, Settings};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -21,22 +21,32 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).init();
     let mut config = kube::Config::infer().await?;
     config.read_timeout = None;
-    let client = kube::Client::try_from(config)?;
+    let client = kube::Client::try_from(config.clone())?;
+    let as_user = move |user: &str| {
+        let mut config = config.clone();
+        config.auth_info.impersonate = Some(user.to_string());
+        kube::Client::try_from(config)
+    };
     let count: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     for at in 0..count {
         register(&client, &format!("pretended-{at}")).await?;
     }
     let settings = Settings { root_ca: Some("pretended".into()), ..Settings::default() };
-    let options = Options { settings: Arc::new(settings), leader_identity: None };
+    let manager = as_user("system:kube-controller-manager")?;
+    let scheduler = as_user("system:kube-scheduler")?;
+    let (fallback, as_account) = (client.clone(), as_user.clone());
+    let accounts = Accounts::new(move |name| {
+        as_account(&format!("system:serviceaccount:kube-system:{name}")).unwrap_or_else(|_| fallback.clone())
+    });
+    let options = Options { settings: Arc::new(settings), leader_identity: None, accounts: Some(accounts) };
     let stop = CancellationToken::new();
-    let controllers = tokio::spawn(runner::run_controllers(client.clone(), options.clone(), stop.clone()));
-    let scheduler = tokio::spawn(runner::run_scheduler(client.clone(), options, stop.clone()));
+    let work = runner::run_control_plane(manager, scheduler, options, stop.clone());
+    let control_plane = tokio::spawn(work);
     let pods = tokio::spawn(run_pods(client.clone()));
     tokio::signal::ctrl_c().await?;
     stop.cancel();
     pods.abort();
-    controllers.await??;
-    scheduler.await??;
+    control_plane.await??;
     Ok(())
 }
 

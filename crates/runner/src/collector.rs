@@ -18,7 +18,7 @@ use crate::execute::Shared;
 use crate::queue::Queue;
 use crate::reflector::{Sink, Source, reflect};
 
-const SOURCE: &str = "garbage-collector-controller";
+pub const SOURCE: &str = "garbage-collector-controller";
 /// Discovery is asked again this long after a CustomResourceDefinition changed: its resource is served a moment later.
 const SETTLE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
@@ -229,7 +229,7 @@ async fn look_up(collector: &Collector, namespace: &str, owner: &OwnerReference)
         return Err(format!("cluster-scoped object with namespaced owner {}", owner.name));
     }
     let path = resource.object_path(namespace, &owner.name);
-    let answer = collector.shared.api.get(&path, Detail::Metadata).await;
+    let answer = collector.shared.api_of(SOURCE).get(&path, Detail::Metadata).await;
     match found(answer)? {
         // It is there: its own watch will say so, and may by then already have said that it is gone again.
         Some(object) if object.uid.as_deref() == Some(owner.uid.as_str()) => {

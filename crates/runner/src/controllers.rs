@@ -73,6 +73,15 @@ impl Routes {
     }
 }
 
+/// A client for each controller that has an account of its own.
+fn apis(options: &Options) -> HashMap<&'static str, Api> {
+    let Some(accounts) = &options.accounts else { return HashMap::new() };
+    let own = CONTROLLERS.iter().map(|c| (c.name, c.account));
+    let apart = [(namespaces::SOURCE, "namespace-controller"), (collector::SOURCE, "generic-garbage-collector")];
+    let all = own.chain(apart).filter(|(_, account)| !account.is_empty());
+    all.map(|(name, account)| (name, Api::new((accounts.0)(account)))).collect()
+}
+
 /// Runs every controller until `stop`, and with `scheduling` the scheduler over the same cache.
 pub async fn run(
     client: kube::Client,
@@ -87,6 +96,7 @@ pub async fn run(
     let router = routes.clone();
     let shared = Arc::new(Shared {
         api: api.clone(),
+        apis: apis(&options),
         cache: Cache::default(),
         recorder: Recorder::start(api.clone()),
         started: Timestamp::now(),

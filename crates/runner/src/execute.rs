@@ -1,5 +1,6 @@
 //! Carries a plan out: requests, the answers into the cache, the events of what came of it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use crate::events::{Recorder, Told};
 /// What all controllers of a process share.
 pub struct Shared {
     pub api: Api,
+    /// By the name of the controller that writes; the others write through `api`.
+    pub apis: HashMap<&'static str, Api>,
     pub cache: Cache,
     pub recorder: Recorder,
     pub started: Timestamp,
@@ -23,6 +26,11 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The client a controller writes through.
+    pub fn api_of(&self, source: &str) -> &Api {
+        self.apis.get(source).unwrap_or(&self.api)
+    }
+
     pub fn announce(&self, change: Option<Change>) {
         if let Some(change) = change {
             (self.changed)(&change);
@@ -76,7 +84,7 @@ impl Shared {
 
     /// Carries one action out.
     async fn act(&self, source: &'static str, action: &Action) -> Result<(), Failure> {
-        match self.api.execute(action).await {
+        match self.api_of(source).execute(action).await {
             Ok(answer) => {
                 self.learn(action, &answer);
                 if let Some(note) = &action.note {

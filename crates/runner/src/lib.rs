@@ -29,6 +29,24 @@ pub struct Options {
     pub settings: Arc<Settings>,
     /// Take part in a leader election under this identity before doing anything; none: run at once.
     pub leader_identity: Option<String>,
+    /// A client for each controller's own service account; none: all write as the process's user.
+    pub accounts: Option<Accounts>,
+}
+
+/// Gives a client of the API server for a service account in `kube-system`, by its name.
+#[derive(Clone)]
+pub struct Accounts(Arc<dyn Fn(&str) -> kube::Client + Send + Sync>);
+
+impl Accounts {
+    pub fn new(client_for: impl Fn(&str) -> kube::Client + Send + Sync + 'static) -> Accounts {
+        Accounts(Arc::new(client_for))
+    }
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Accounts")
+    }
 }
 
 /// Why a component stopped before it was told to.

@@ -13,14 +13,14 @@ use crate::api::{Detail, Refusal};
 use crate::execute::Shared;
 use crate::queue::Queue;
 
-const SOURCE: &str = "namespace-controller";
+pub const SOURCE: &str = "namespace-controller";
 
 /// The terminating namespaces a change concerns.
 pub fn concerned(cache: &Cache, change: &Change) -> Option<String> {
-    if let Some(namespace) = change.new::<Namespace>() {
+    if let Some(namespace) = change.after::<Namespace>() {
         return namespace::waits(namespace).then(|| meta::name(&namespace.metadata).to_string());
     }
-    let gone = change.old::<Pod>().filter(|_| change.new.is_none())?;
+    let gone = change.before::<Pod>().filter(|_| change.new.is_none())?;
     let name = meta::namespace(&gone.metadata);
     let waits = cache.namespaces.get("", name).is_some_and(|n| namespace::waits(&n));
     waits.then(|| name.to_string())
@@ -54,7 +54,7 @@ async fn sync(shared: &Shared, name: &str) -> Result<Option<std::time::Duration>
         .collect();
     let mut errors: Vec<String> = Vec::new();
     loop {
-        let body = match shared.api.get(&format!("/api/v1/namespaces/{name}"), Detail::Whole).await {
+        let body = match shared.api_of(SOURCE).get(&format!("/api/v1/namespaces/{name}"), Detail::Whole).await {
             Ok(body) => body,
             Err(refusal) if refusal.is("NotFound") => return Ok(None),
             Err(refusal) => return Err(refusal),
@@ -104,7 +104,7 @@ struct Item {
 }
 
 async fn left_of(shared: &Shared, resource: &Resource, namespace: &str) -> Result<Vec<ObjectMeta>, Refusal> {
-    let body = shared.api.list(&resource.collection_path(namespace), Detail::Metadata).await?;
+    let body = shared.api_of(SOURCE).list(&resource.collection_path(namespace), Detail::Metadata).await?;
     let page: Page = serde_json::from_slice(&body).map_err(unreadable)?;
     Ok(page.items.unwrap_or_default().into_iter().map(|item| item.metadata).collect())
 }

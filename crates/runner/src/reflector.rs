@@ -81,8 +81,9 @@ pub async fn reflect(api: Api, source: Source, sink: impl Sink, listed: impl Fn(
                 }
             }
             Err(refusal) => {
-                if refusal.code == 404 {
-                    debug!(resource = %source.resource, "not served");
+                // What is not served or not allowed is done without; nobody waits for it.
+                if matches!(refusal.code, 400 | 403 | 404 | 405) {
+                    debug!(resource = %source.resource, %refusal, "not to be had");
                     listed();
                 } else {
                     warn!(resource = %source.resource, %refusal, "list failed");

@@ -2,6 +2,7 @@
 //!
 //! kubernetes/kubernetes pkg/scheduler/schedule_one.go: decides what is written for each outcome.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -105,6 +106,7 @@ pub async fn run(client: kube::Client, stop: CancellationToken) -> Result<(), Er
     let back = own.clone();
     let shared = Arc::new(Shared {
         api: api.clone(),
+        apis: HashMap::new(),
         cache: Cache::default(),
         recorder: Recorder::start(api.clone()),
         started: Timestamp::now(),

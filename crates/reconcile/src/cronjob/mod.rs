@@ -26,6 +26,7 @@ const DELTA: Duration = Duration::from_millis(100);
 
 pub static CRONJOB: Controller = Controller {
     name: "cronjob-controller",
+    account: "cronjob-controller",
     watches: &[(Of::CronJob, own), (Of::Job, controlling::<CronJob>)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),

@@ -170,9 +170,10 @@ impl Draft {
         if let Some(revision) = self.revision.take()
             && named.as_ref() != Some(&revision)
         {
-            let patch = json!({"metadata": {"annotations": {super::revision::REVISION: revision}}});
-            self.plan.actions.push(Action::patch(self.read.as_ref(), patch));
-            // The patch makes a new version of the Deployment, which the next plan reports on.
+            self.plan.actions.push(Action::changed(self.read.as_ref(), |d| {
+                d.metadata.annotations.get_or_insert_default().insert(super::revision::REVISION.into(), revision);
+            }));
+            // The update makes a new version of the Deployment, which the next plan reports on.
             return self.plan;
         }
         self.write_status(rollout);

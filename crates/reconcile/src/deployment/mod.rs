@@ -28,6 +28,7 @@ use draft::Draft;
 
 pub static DEPLOYMENT: Controller = Controller {
     name: "deployment-controller",
+    account: "deployment-controller",
     watches: &[(Of::Deployment, own), (Of::ReplicaSet, of_set), (Of::Pod, of_pod)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(view, cx.now)).unwrap_or_default(),
@@ -45,7 +46,7 @@ struct View {
 
 fn of_set(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     controlling::<Deployment>(cache, change, keys);
-    if let Some(set) = change.new::<ReplicaSet>()
+    if let Some(set) = change.after::<ReplicaSet>()
         && meta::controller_of(&set.metadata).is_none()
     {
         let deployments = cache.deployments.within(meta::namespace(&set.metadata));

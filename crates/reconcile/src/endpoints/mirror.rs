@@ -23,6 +23,7 @@ const ADDRESSES_MAX: usize = 1000;
 
 pub static ENDPOINTSLICE_MIRRORING: Controller = Controller {
     name: "endpoint-slice-mirroring-controller",
+    account: "endpointslicemirroring-controller",
     watches: &[(Of::Endpoints, own), (Of::Service, own), (Of::EndpointSlice, of_slice)],
     workers: 5,
     sync: |cx, key| plan(&gather(cx, key)),

@@ -21,6 +21,7 @@ const ADDRESSES_MAX: usize = 1000;
 
 pub static ENDPOINTS: Controller = Controller {
     name: "endpoint-controller",
+    account: "endpoint-controller",
     watches: &[(Of::Service, own), (Of::Pod, super::of_pod), (Of::Endpoints, own)],
     workers: 5,
     sync: |cx, key| {

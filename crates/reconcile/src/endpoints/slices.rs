@@ -21,6 +21,7 @@ const ENDPOINTS_MAX: usize = 100;
 
 pub static ENDPOINTSLICE: Controller = Controller {
     name: "endpoint-slice-controller",
+    account: "endpointslice-controller",
     watches: &[(Of::Service, own), (Of::Pod, super::of_pod), (Of::EndpointSlice, of_slice)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),

@@ -29,6 +29,7 @@ const MANAGER: &str = "kubernetes.io/job-controller";
 
 pub static JOB: Controller = Controller {
     name: "job-controller",
+    account: "job-controller",
     watches: &[(Of::Job, own), (Of::Pod, of_pod)],
     workers: 5,
     sync: |cx, key| match gather(cx, key) {
@@ -48,7 +49,7 @@ enum View {
 
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     controlling::<Job>(cache, change, keys);
-    let Some(pod) = change.new::<Pod>() else { return };
+    let Some(pod) = change.after::<Pod>() else { return };
     let namespace = meta::namespace(&pod.metadata);
     match meta::controller_of(&pod.metadata) {
         None => {
@@ -83,7 +84,7 @@ fn gather(cx: &Cx<'_>, key: &Key) -> View {
 
 /// Lets pods go whose Job does not count them any more.
 fn release(pods: &[Arc<Pod>]) -> Plan {
-    Plan { actions: pods.iter().map(|pod| counts::without_finalizer(pod)).collect(), ..Plan::default() }
+    Plan { actions: pods.iter().map(counts::without_finalizer).collect(), ..Plan::default() }
 }
 
 /// Why the Job ends.

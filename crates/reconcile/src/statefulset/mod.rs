@@ -27,6 +27,7 @@ const REVISION_HASH: &str = "controller.kubernetes.io/hash";
 
 pub static STATEFULSET: Controller = Controller {
     name: "statefulset-controller",
+    account: "statefulset-controller",
     watches: &[(Of::StatefulSet, own), (Of::Pod, of_pod), (Of::ControllerRevision, controlling::<StatefulSet>)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(view, cx.now)).unwrap_or_default(),
@@ -42,7 +43,7 @@ struct View {
 
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     controlling::<StatefulSet>(cache, change, keys);
-    if let Some(pod) = change.new::<Pod>()
+    if let Some(pod) = change.after::<Pod>()
         && meta::controller_of(&pod.metadata).is_none()
     {
         let sets = cache.stateful_sets.within(meta::namespace(&pod.metadata));

@@ -3,7 +3,6 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use serde_json::json;
 
 use super::{Draft, Place, Revision};
 use crate::history::HASH;
@@ -117,9 +116,9 @@ impl Draft<'_> {
                 (_, Some(_), false, false) | (_, None, _, false) => {}
             }
             if owners != had {
-                let revision = &claim.metadata.resource_version;
-                let patch = json!({"metadata": {"ownerReferences": owners, "resourceVersion": revision}});
-                self.plan.actions.push(Action::patch(claim.as_ref(), patch));
+                let owners = Some(owners);
+                let action = Action::changed(claim.as_ref(), |c| c.metadata.owner_references = owners);
+                self.plan.actions.push(action);
             }
         }
     }
