@@ -1,8 +1,9 @@
 //! Who may do what, and what is changed or refused on the way in: authorization (RBAC, Node) and admission, as pure
 //! decisions over views that the API server hands in.
 //!
-//! It knows no HTTP, no store and no cache. Start reading at [`attributes`], then [`rbac`].
+//! It knows no HTTP, no store and no cache. Start reading at [`attributes`], then [`rbac`] and [`admission`].
 
+pub mod admission;
 pub mod attributes;
 pub mod node;
 pub mod policy;

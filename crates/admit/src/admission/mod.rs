@@ -8,7 +8,7 @@ mod namespace;
 mod node_restriction;
 mod pod_security;
 mod priority;
-mod quota;
+pub mod quota;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -16,7 +16,9 @@ mod tolerations;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
+};
 use k8s_openapi::api::networking::v1::IngressClass;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -26,8 +28,6 @@ use machinery::status::Status;
 use serde_json::Value;
 
 use crate::attributes::UserInfo;
-
-pub use quota::{Usage, usage_of};
 
 /// What is being done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Request<'_> {
     }
 
     fn forbidden(&self, words: impl std::fmt::Display) -> Status {
-        let resource = GroupResource { group: self.group.to_owned(), resource: self.resource.to_owned() };
+        let resource = GroupResource { group: self.group.into(), resource: self.resource.into() };
         Status::forbidden(&resource, self.name, words)
     }
 }
@@ -98,7 +98,7 @@ const fn plugin(name: &'static str, mutate: Option<Mutate>, validate: Option<Val
 }
 
 /// In the order in which they are asked. `ResourceQuota` is apart: its check and its count must be one step, which the
-/// API server takes with [`quota::usage_of`].
+/// API server takes with [`quota::admit`].
 pub static PLUGINS: &[Plugin] = &[
     plugin("NamespaceLifecycle", Some(namespace::lifecycle), Some(namespace::immortal)),
     plugin("NodeRestriction", None, Some(node_restriction::validate)),

@@ -17,7 +17,7 @@ pub fn lifecycle(request: &Request, view: &dyn View, _: &mut Value, _: Option<&V
         return Ok(());
     }
     let Some(namespace) = view.namespace(request.namespace) else {
-        let resource = GroupResource { group: String::new(), resource: "namespaces".to_owned() };
+        let resource = GroupResource { group: "".into(), resource: "namespaces".into() };
         return Err(Status::not_found(&resource, request.namespace));
     };
     let phase = namespace.status.as_ref().and_then(|s| s.phase.as_deref());
@@ -25,8 +25,8 @@ pub fn lifecycle(request: &Request, view: &dyn View, _: &mut Value, _: Option<&V
         return Ok(());
     }
     let name = request.namespace;
-    let mut status =
-        request.forbidden(format_args!("unable to create new content in namespace {name} because it is being terminated"));
+    let mut status = request
+        .forbidden(format_args!("unable to create new content in namespace {name} because it is being terminated"));
     if let Some(details) = &mut status.details {
         details.causes.push(Cause {
             reason: "NamespaceTerminating".to_owned(),

@@ -57,7 +57,8 @@ fn pod(request: &Request, node: &str, new: Option<&Value>, old: Option<&Value>) 
                 )));
             }
             if !bound_to(new, node) {
-                return Err(request.forbidden(format_args!("node {node:?} can only create pods with spec.nodeName set to itself")));
+                return Err(request
+                    .forbidden(format_args!("node {node:?} can only create pods with spec.nodeName set to itself")));
             }
             Ok(())
         }
@@ -65,7 +66,10 @@ fn pod(request: &Request, node: &str, new: Option<&Value>, old: Option<&Value>) 
             Err(request.forbidden(format_args!("node {node:?} can only delete pods with spec.nodeName set to itself")))
         }
         Operation::Delete => Ok(()),
-        _ => Err(request.forbidden(format_args!("unexpected operation {:?}, node {node:?} can only create and delete mirror pods", request.operation))),
+        _ => Err(request.forbidden(format_args!(
+            "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+            request.operation
+        ))),
     }
 }
 
@@ -73,7 +77,8 @@ fn pod_status(request: &Request, node: &str, old: Option<&Value>) -> Result<(), 
     if bound_to(old, node) {
         return Ok(());
     }
-    Err(request.forbidden(format_args!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")))
+    Err(request
+        .forbidden(format_args!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")))
 }
 
 fn eviction(request: &Request, view: &dyn View, node: &str) -> Result<(), Status> {
@@ -92,7 +97,9 @@ fn own_node(request: &Request, node: &str, new: Option<&Value>, old: Option<&Val
     }
     let Some(new) = new else { return Ok(()) };
     if request.operation == Operation::Create && !new["spec"]["configSource"].is_null() {
-        return Err(request.forbidden(format_args!("node {node:?} is not allowed to create pods with a non-nil configSource")));
+        return Err(
+            request.forbidden(format_args!("node {node:?} is not allowed to create pods with a non-nil configSource"))
+        );
     }
     if request.operation == Operation::Update && request.subresource.is_empty() {
         let taints = |n: Option<&Value>| n.map(|n| n["spec"]["taints"].clone()).filter(|t| !t.is_null());
@@ -148,7 +155,11 @@ fn token(request: &Request, view: &dyn View, node: &str, new: Option<&Value>) ->
         pod.metadata.uid.as_deref() == Some(text("uid"))
             && pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node)
     });
-    if bound { Ok(()) } else { Err(request.forbidden("node requested token bound to a pod scheduled on a different node")) }
+    if bound {
+        Ok(())
+    } else {
+        Err(request.forbidden("node requested token bound to a pod scheduled on a different node"))
+    }
 }
 
 fn own_name(request: &Request, node: &str, new: Option<&Value>, what: &str) -> Result<(), Status> {

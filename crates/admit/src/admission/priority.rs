@@ -21,7 +21,7 @@ pub fn mutate(request: &Request, view: &dyn View, pod: &mut Value, _: Option<&Va
         let found = classes.iter().find(|class| class.metadata.name.as_deref() == Some(&named));
         Some(found.ok_or_else(|| request.forbidden(format_args!("no PriorityClass with name {named} was found")))?)
     };
-    let value = class.map_or(0, |class| class.value);
+    let value = class.and_then(|class| class.value).unwrap_or(0);
     let policy = class.and_then(|class| class.preemption_policy.clone());
     let policy = policy.unwrap_or_else(|| "PreemptLowerPriority".to_owned());
     if let Some(given) = spec.get("priority").and_then(Value::as_i64)
@@ -53,9 +53,14 @@ pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, _: Opti
     }
     let Some(new) = new.filter(|new| new["globalDefault"] == true) else { return Ok(()) };
     let name = new["metadata"]["name"].as_str();
-    let other = view.priority_classes().into_iter().find(|c| c.global_default == Some(true) && c.metadata.name.as_deref() != name);
+    let other = view
+        .priority_classes()
+        .into_iter()
+        .find(|c| c.global_default == Some(true) && c.metadata.name.as_deref() != name);
     match other.and_then(|class| class.metadata.name.clone()) {
-        Some(other) => Err(request.forbidden(format_args!("PriorityClass {other:?} is already marked as globalDefault"))),
+        Some(other) => {
+            Err(request.forbidden(format_args!("PriorityClass {other:?} is already marked as globalDefault")))
+        }
         None => Ok(()),
     }
 }

@@ -23,9 +23,9 @@ pub fn mutate(request: &Request, view: &dyn View, pod: &mut Value, _: Option<&Va
         let wanted = json!(fixed);
         match spec.get("overhead").filter(|o| !o.is_null()) {
             Some(given) if *given != wanted => {
-                return Err(request.forbidden(
-                    "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
-                ));
+                return Err(
+                    request.forbidden("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+                );
             }
             _ => spec.insert("overhead".to_owned(), wanted),
         };
@@ -64,7 +64,9 @@ pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, _: Opti
     let fixed = class_of(pod).and_then(|name| view.runtime_class(name)).and_then(|class| class.overhead.clone());
     let given = !pod["spec"]["overhead"].is_null();
     if given && fixed.is_none_or(|overhead| overhead.pod_fixed.is_none()) {
-        return Err(request.forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"));
+        return Err(
+            request.forbidden("pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+        );
     }
     Ok(())
 }

@@ -28,9 +28,8 @@ pub fn protect(request: &Request, _: &dyn View, new: &mut Value, _: Option<&Valu
 
 /// The class annotated as default: of several, the youngest, then the first by name.
 fn default_of<'a>(classes: impl Iterator<Item = &'a ObjectMeta>, annotation: &str) -> Option<String> {
-    let marked = classes.filter(|meta| {
-        meta.annotations.iter().flatten().any(|(key, value)| key == annotation && value == "true")
-    });
+    let marked = classes
+        .filter(|meta| meta.annotations.iter().flatten().any(|(key, value)| key == annotation && value == "true"));
     let order = |meta: &&ObjectMeta| (std::cmp::Reverse(meta.creation_timestamp.clone()), meta.name.clone());
     marked.min_by_key(order).and_then(|meta| meta.name.clone())
 }
@@ -51,7 +50,12 @@ pub fn default_class(request: &Request, view: &dyn View, claim: &mut Value, _: O
     Ok(())
 }
 
-pub fn default_ingress_class(request: &Request, view: &dyn View, ingress: &mut Value, _: Option<&Value>) -> Result<(), Status> {
+pub fn default_ingress_class(
+    request: &Request,
+    view: &dyn View,
+    ingress: &mut Value,
+    _: Option<&Value>,
+) -> Result<(), Status> {
     if !request.is("networking.k8s.io", "ingresses") || request.operation != Operation::Create {
         return Ok(());
     }

@@ -23,7 +23,7 @@ pub fn default_seconds(request: &Request, _: &dyn View, pod: &mut Value, _: Opti
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = list.iter().any(|t| {
             let text = |field: &str| t.get(field).and_then(Value::as_str).unwrap_or_default();
-            matches!(text("key"), "" ) && text("operator") == "Exists" && matches!(text("effect"), "" | "NoExecute")
+            matches!(text("key"), "") && text("operator") == "Exists" && matches!(text("effect"), "" | "NoExecute")
                 || text("key") == key && matches!(text("effect"), "" | "NoExecute")
         });
         if !tolerated {

@@ -1,0 +1,210 @@
+//! Plugins against a small cluster, each rule by what it changes or says.
+
+use serde_json::json;
+
+use super::*;
+
+#[derive(Default)]
+struct Cluster {
+    namespace: Value,
+    account: Value,
+    limits: Vec<Value>,
+    quotas: Vec<Value>,
+    priorities: Vec<Value>,
+    storage: Vec<Value>,
+}
+
+fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Option<Arc<T>> {
+    (!value.is_null()).then(|| Arc::new(serde_json::from_value(value.clone()).unwrap()))
+}
+
+fn list<T: serde::de::DeserializeOwned>(values: &[Value]) -> Vec<Arc<T>> {
+    values.iter().filter_map(typed).collect()
+}
+
+impl View for Cluster {
+    fn namespace(&self, _: &str) -> Option<Arc<Namespace>> {
+        typed(&self.namespace)
+    }
+    fn service_account(&self, _: &str, _: &str) -> Option<Arc<ServiceAccount>> {
+        typed(&self.account)
+    }
+    fn limit_ranges(&self, _: &str) -> Vec<Arc<LimitRange>> {
+        list(&self.limits)
+    }
+    fn quotas(&self, _: &str) -> Vec<Arc<ResourceQuota>> {
+        list(&self.quotas)
+    }
+    fn priority_classes(&self) -> Vec<Arc<PriorityClass>> {
+        list(&self.priorities)
+    }
+    fn runtime_class(&self, _: &str) -> Option<Arc<RuntimeClass>> {
+        None
+    }
+    fn storage_classes(&self) -> Vec<Arc<StorageClass>> {
+        list(&self.storage)
+    }
+    fn ingress_classes(&self) -> Vec<Arc<IngressClass>> {
+        Vec::new()
+    }
+    fn pod(&self, _: &str, _: &str) -> Option<Arc<Pod>> {
+        None
+    }
+    fn node(&self, _: &str) -> Option<Arc<Node>> {
+        None
+    }
+    fn claim(&self, _: &str, _: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        None
+    }
+    fn allowed(&self, _: &str, _: &str, _: &str, _: &str, _: &str, _: &str) -> bool {
+        false
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        namespace: json!({"metadata": {"name": "ns"}}),
+        account: json!({"metadata": {"name": "default"}, "imagePullSecrets": [{"name": "pull"}]}),
+        ..Cluster::default()
+    }
+}
+
+fn create<'a>(user: &'a UserInfo, resource: &'a str) -> Request<'a> {
+    Request {
+        operation: Operation::Create,
+        group: "",
+        version: "v1",
+        kind: "Pod",
+        resource,
+        subresource: "",
+        namespace: "ns",
+        name: "p",
+        user,
+    }
+}
+
+fn pod() -> Value {
+    json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+}
+
+fn admit_pod(cluster: &Cluster, mut pod: Value) -> Result<Value, String> {
+    let user = UserInfo::new("ann", &[]);
+    let request = create(&user, "pods");
+    mutate(&request, cluster, &mut pod, None).map_err(|status| status.message)?;
+    validate(&request, cluster, Some(&pod), None).map_err(|status| status.message)?;
+    Ok(pod)
+}
+
+#[test]
+fn a_plain_pod_gets_account_token_priority_and_tolerations() {
+    let pod = admit_pod(&cluster(), pod()).unwrap();
+    assert_eq!(pod["spec"]["serviceAccountName"], "default");
+    assert_eq!(pod["spec"]["imagePullSecrets"][0]["name"], "pull");
+    assert_eq!(pod["spec"]["priority"], 0);
+    assert_eq!(pod["spec"]["tolerations"].as_array().unwrap().len(), 2);
+    let volume = pod["spec"]["volumes"][0]["name"].as_str().unwrap();
+    assert!(volume.starts_with("kube-api-access-") && volume.len() == 21, "{volume}");
+    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], volume);
+}
+
+#[test]
+fn a_terminating_namespace_takes_nothing_new() {
+    let mut cluster = cluster();
+    cluster.namespace["status"] = json!({"phase": "Terminating"});
+    let words = admit_pod(&cluster, pod()).unwrap_err();
+    assert_eq!(
+        words,
+        "pods \"p\" is forbidden: unable to create new content in namespace ns because it is being terminated"
+    );
+}
+
+#[test]
+fn limit_ranges_fill_in_and_refuse() {
+    let mut cluster = cluster();
+    cluster.limits = vec![json!({"metadata": {"name": "l"}, "spec": {"limits": [
+        {"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "1"}}]}})];
+    let filled = admit_pod(&cluster, pod()).unwrap();
+    assert_eq!(
+        filled["spec"]["containers"][0]["resources"],
+        json!({"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}})
+    );
+    assert_eq!(
+        filled["metadata"]["annotations"]["kubernetes.io/limit-ranger"],
+        "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
+    );
+    let mut large = pod();
+    large["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "2"}});
+    assert_eq!(
+        admit_pod(&cluster, large).unwrap_err(),
+        "pods \"p\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
+    );
+}
+
+#[test]
+fn quotas_count_and_refuse() {
+    let mut cluster = cluster();
+    let quota = |used: &str| {
+        json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2", "requests.cpu": "1"}},
+            "status": {"hard": {"pods": "2", "requests.cpu": "1"}, "used": {"pods": used, "requests.cpu": "500m"}}})
+    };
+    let user = UserInfo::new("ann", &[]);
+    let request = create(&user, "pods");
+    let mut wanted = pod();
+    cluster.quotas = vec![quota("1")];
+    let words =
+        |result: Result<_, Status>| result.map(|_: Vec<(Arc<ResourceQuota>, quota::Usage)>| ()).unwrap_err().message;
+    assert_eq!(
+        words(quota::admit(&request, &cluster, &wanted, None)),
+        "pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c"
+    );
+    wanted["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "200m"}});
+    let changed = quota::admit(&request, &cluster, &wanted, None).unwrap();
+    let total: Vec<String> = changed[0].1.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
+    assert_eq!(total, ["pods=2", "requests.cpu=700m"]);
+    cluster.quotas = vec![quota("2")];
+    assert_eq!(
+        words(quota::admit(&request, &cluster, &wanted, None)),
+        "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"
+    );
+}
+
+#[test]
+fn a_priority_class_must_exist_and_decides() {
+    let mut cluster = cluster();
+    let mut named = pod();
+    named["spec"]["priorityClassName"] = json!("high");
+    assert_eq!(
+        admit_pod(&cluster, named.clone()).unwrap_err(),
+        "pods \"p\" is forbidden: no PriorityClass with name high was found"
+    );
+    cluster.priorities = vec![json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"})];
+    let pod = admit_pod(&cluster, named).unwrap();
+    assert_eq!(
+        (pod["spec"]["priority"].as_i64(), pod["spec"]["preemptionPolicy"].as_str()),
+        (Some(1000), Some("Never"))
+    );
+}
+
+#[test]
+fn restricted_namespaces_refuse_a_careless_pod() {
+    let mut cluster = cluster();
+    cluster.namespace["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let words = admit_pod(&cluster, pod()).unwrap_err();
+    insta::assert_snapshot!(words, @r#"pods "p" is forbidden: violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false (container "c" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container "c" must set securityContext.capabilities.drop=["ALL"]), runAsNonRoot != true (pod or container "c" must set securityContext.runAsNonRoot=true), seccompProfile (pod or container "c" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")"#);
+}
+
+#[test]
+fn a_kubelet_makes_only_mirror_pods_and_changes_only_its_node() {
+    let kubelet = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let mut request = create(&kubelet, "pods");
+    let words = |result: Result<(), Status>| result.unwrap_err().message;
+    let refused = words(validate(&request, &cluster(), Some(&pod()), None));
+    assert!(refused.contains("can only create mirror pods"), "{refused}");
+    request = Request { resource: "nodes", kind: "Node", namespace: "", name: "n2", ..request };
+    let node = |name: &str, label: &str| json!({"metadata": {"name": name, "labels": {(label): "x"}}, "spec": {}});
+    let refused = words(validate(&request, &cluster(), Some(&node("n2", "a")), None));
+    assert!(refused.contains("node \"n1\" is not allowed to modify node \"n2\""), "{refused}");
+    let refused = words(validate(&request, &cluster(), Some(&node("n1", "node-role.kubernetes.io/x")), None));
+    assert!(refused.contains("not allowed to set the following labels: node-role.kubernetes.io/x"), "{refused}");
+    assert!(validate(&request, &cluster(), Some(&node("n1", "kubernetes.io/hostname")), None).is_ok());
+}
