@@ -1,72 +1,168 @@
-//! Where admission plugins are asked: mutating ones before validation, validating ones after.
+//! Where admission plugins are asked: mutating ones before validation, validating ones after, quota last.
 
+use std::sync::Arc;
+
+pub use admit::admission::Operation;
+use admit::admission::{Request, View, quota};
+use admit::{Attributes, UserInfo};
+use k8s_openapi::api::core::v1::{
+    LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::IngressClass;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
 use machinery::object;
 use machinery::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::authz;
 use crate::context::Cx;
+use crate::view::CacheView;
 
-/// What is being done to the object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    Create,
-    Update,
-    Delete,
-    Connect,
+/// Tries to count an object in its quotas before giving up.
+const QUOTA_ATTEMPTS: usize = 10;
+
+/// The caches as admission sees them, on behalf of one user.
+struct AdmissionView<'a> {
+    caches: CacheView<'a>,
+    cx: &'a Cx,
+}
+
+impl View for AdmissionView<'_> {
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.caches.get("", "namespaces", name)
+    }
+
+    fn service_account(&self, namespace: &str, name: &str) -> Option<Arc<ServiceAccount>> {
+        self.caches.get("", "serviceaccounts", &format!("{namespace}/{name}"))
+    }
+
+    fn limit_ranges(&self, namespace: &str) -> Vec<Arc<LimitRange>> {
+        self.caches.list("", "limitranges", namespace)
+    }
+
+    fn quotas(&self, namespace: &str) -> Vec<Arc<ResourceQuota>> {
+        self.caches.list("", "resourcequotas", namespace)
+    }
+
+    fn priority_classes(&self) -> Vec<Arc<PriorityClass>> {
+        self.caches.list("scheduling.k8s.io", "priorityclasses", "")
+    }
+
+    fn runtime_class(&self, name: &str) -> Option<Arc<RuntimeClass>> {
+        self.caches.get("node.k8s.io", "runtimeclasses", name)
+    }
+
+    fn storage_classes(&self) -> Vec<Arc<StorageClass>> {
+        self.caches.list("storage.k8s.io", "storageclasses", "")
+    }
+
+    fn ingress_classes(&self) -> Vec<Arc<IngressClass>> {
+        self.caches.list("networking.k8s.io", "ingressclasses", "")
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.caches.get("", "pods", &format!("{namespace}/{name}"))
+    }
+
+    fn node(&self, name: &str) -> Option<Arc<Node>> {
+        self.caches.get("", "nodes", name)
+    }
+
+    fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        self.caches.get("", "persistentvolumeclaims", &format!("{namespace}/{name}"))
+    }
+
+    fn allowed(&self, verb: &str, group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> bool {
+        let user: &UserInfo = &self.cx.user;
+        let version = "v1";
+        let attributes = Attributes { user, verb, group, version, resource, subresource, namespace, name, path: "" };
+        authz::allowed(&self.cx.server, &attributes)
+    }
+}
+
+fn request<'a>(cx: &'a Cx, operation: Operation, name: &'a str) -> Request<'a> {
+    Request {
+        operation,
+        group: &cx.kind.group,
+        version: &cx.kind.version,
+        kind: &cx.kind.names.kind,
+        resource: &cx.kind.names.plural,
+        subresource: &cx.info.subresource,
+        namespace: &cx.info.namespace,
+        name,
+        user: &cx.user,
+    }
+}
+
+fn view(cx: &Cx) -> AdmissionView<'_> {
+    AdmissionView { caches: cx.server.view(), cx }
+}
+
+/// Plugins see every write that was acknowledged before this request.
+async fn catch_up(cx: &Cx) -> Result<(), Status> {
+    cx.server.caches.wait_for(cx.server.registry.revision().await?).await
 }
 
 /// Lets the mutating plugins change the object.
-pub async fn mutate(
-    cx: &Cx,
-    operation: Operation,
-    new: &mut Value,
-    old: Option<&Value>,
-    dry_run: bool,
-) -> Result<(), Status> {
-    let _ = (old, dry_run);
-    if operation == Operation::Create {
-        namespace_lifecycle(cx, new).await?;
-    }
-    Ok(())
+pub async fn mutate(cx: &Cx, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    catch_up(cx).await?;
+    let name = object::name(new).to_owned();
+    admit::admission::mutate(&request(cx, operation, &name), &view(cx), new, old)
 }
 
 /// Asks the validating plugins.
-pub async fn validate(
+pub async fn validate(cx: &Cx, operation: Operation, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+    let name = new.or(old).map(object::name).unwrap_or_default();
+    admit::admission::validate(&request(cx, operation, name), &view(cx), new, old)
+}
+
+/// Counts a new object, or the growth of a changed one, in the quotas of its namespace: checked and taken in one step.
+/// `kubernetes/apiserver pkg/admission/plugin/resourcequota/controller.go: checkRequest`.
+pub async fn count(
     cx: &Cx,
     operation: Operation,
-    new: Option<&Value>,
+    new: &Value,
     old: Option<&Value>,
     dry_run: bool,
 ) -> Result<(), Status> {
-    let _ = (new, old, dry_run);
-    let immortal = matches!(cx.info.name.as_str(), "default" | "kube-system" | "kube-public");
-    if operation == Operation::Delete && cx.kind.group.is_empty() && cx.kind.names.kind == "Namespace" && immortal {
-        return Err(Status::forbidden(&cx.resource(), &cx.info.name, "this namespace may not be deleted"));
-    }
-    Ok(())
-}
-
-/// `kubernetes/apiserver pkg/admission/plugin/namespace/lifecycle`: nothing new in a namespace that is absent or going.
-async fn namespace_lifecycle(cx: &Cx, new: &Value) -> Result<(), Status> {
-    if !cx.kind.namespaced() {
+    let Some(kind) = kinds::by_resource("", "v1", "resourcequotas") else { return Ok(()) };
+    if !cx.kind.namespaced() || !cx.info.subresource.is_empty() {
         return Ok(());
     }
-    let Some(kind) = kinds::by_resource("", "v1", "namespaces") else { return Ok(()) };
-    let name = &cx.info.namespace;
-    let found = cx.server.registry.get(kind, "", name).await?;
-    let namespace = found.ok_or_else(|| Status::not_found(&crate::registry::group_resource(kind), name))?;
-    let access_review = cx.kind.storage_prefix.is_empty();
-    if !object::is_being_deleted(&namespace.value) || access_review {
-        return Ok(());
+    let name = object::name(new);
+    for _ in 0..QUOTA_ATTEMPTS {
+        let changed = quota::admit(&request(cx, operation, name), &view(cx), new, old)?;
+        if dry_run || changed.is_empty() {
+            return Ok(());
+        }
+        let mut all = true;
+        for (quota, used) in changed {
+            let used: serde_json::Map<String, Value> =
+                used.into_iter().map(|(resource, amount)| (resource, json!(amount.to_string()))).collect();
+            let quota_name = quota.metadata.name.clone().unwrap_or_default();
+            let Some(mut stored) = cx.server.registry.get(kind, &cx.info.namespace, &quota_name).await? else {
+                continue;
+            };
+            let seen = quota.metadata.resource_version.as_deref().unwrap_or_default();
+            if object::resource_version(&stored.value) != seen {
+                all = false;
+                break;
+            }
+            for (resource, amount) in used {
+                object::put(&mut stored.value, &["status", "used", &resource], amount);
+            }
+            let key = kind.key(&cx.info.namespace, &quota_name);
+            if cx.server.registry.update(kind, &key, &stored.value, stored.revision).await?.is_none() {
+                all = false;
+                break;
+            }
+        }
+        if all {
+            return Ok(());
+        }
+        catch_up(cx).await?;
     }
-    let words = format!("unable to create new content in namespace {name} because it is being terminated");
-    let mut status = Status::forbidden(&cx.resource(), object::name(new), words);
-    if let Some(details) = &mut status.details {
-        details.causes.push(machinery::status::Cause {
-            reason: "NamespaceTerminating".to_owned(),
-            message: format!("namespace {name} is being terminated"),
-            field: "metadata.namespace".to_owned(),
-        });
-    }
-    Err(status)
+    Err(Status::conflict(&crate::registry::group_resource(kind), name, "quota usage could not be counted"))
 }

@@ -207,11 +207,10 @@ impl Allocator {
         for (at, port) in ports.iter_mut().enumerate() {
             if !wants {
                 // A port asked for by hand is validation's to refuse; one left over from another type goes.
-                if old.is_some_and(|old| has_node_ports(old)) || node_port(port).is_none() {
-                    if let Some(map) = port.as_object_mut() {
+                if (old.is_some_and(has_node_ports) || node_port(port).is_none())
+                    && let Some(map) = port.as_object_mut() {
                         map.remove("nodePort");
                     }
-                }
                 continue;
             }
             let path = Path::new("spec").child("ports").index(at).child("nodePort");
@@ -327,11 +326,10 @@ pub fn keep(cx: &Cx, new: &mut Value, old: &Value) {
             }
         }
     }
-    if has_health_port(new) && has_health_port(old) && new.pointer("/spec/healthCheckNodePort").is_none() {
-        if let Some(value) = old.pointer("/spec/healthCheckNodePort") {
+    if has_health_port(new) && has_health_port(old) && new.pointer("/spec/healthCheckNodePort").is_none()
+        && let Some(value) = old.pointer("/spec/healthCheckNodePort") {
             object::put(new, &["spec", "healthCheckNodePort"], value.clone());
         }
-    }
     if !has_node_ports(new) || !has_node_ports(old) {
         return;
     }

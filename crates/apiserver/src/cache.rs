@@ -46,11 +46,6 @@ impl Object {
         Ok(Object { key, encoded: encoded(value, rv), labels, fields, typed: OnceLock::new() })
     }
 
-    /// The revision of the object's last change.
-    pub fn revision(&self) -> i64 {
-        i64::try_from(self.encoded.rv).unwrap_or(i64::MAX)
-    }
-
     /// The object decoded, with its resourceVersion.
     pub fn value(&self) -> Value {
         decode(&self.encoded)
@@ -194,10 +189,6 @@ impl Cache {
     pub fn list(&self, namespace: &str) -> (Vec<Arc<Object>>, i64) {
         let state = self.read();
         (state.select(namespace), state.revision)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.read().objects.is_empty()
     }
 
     /// The objects and the place in the changes that follows them.

@@ -74,13 +74,4 @@ impl Catalog {
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Kind>> {
         self.ordered.iter().find(|known| known.group == group && known.version == version && known.names.kind == kind)
     }
-
-    /// Any served version of a group's resource.
-    pub fn any_version(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.ordered.iter().find(|known| known.group == group && known.names.plural == plural)
-    }
-
-    pub fn has_group_version(&self, group: &str, version: &str) -> bool {
-        self.ordered.iter().any(|known| known.group == group && known.version == version)
-    }
 }

@@ -1,7 +1,7 @@
 //! Bodies to objects: media types, strict field validation, YAML.
 
 use kinds::kind::SchemaSource;
-use machinery::decode::{self, DecodeError, Decoded};
+use machinery::decode::{self, DecodeError, Decoded, Problem};
 use machinery::object;
 use machinery::schema::Schema;
 use machinery::status::Status;
@@ -54,7 +54,11 @@ pub fn tree(payload: &Payload) -> Result<Value, Status> {
 
 /// DeleteOptions or another options object, where a body is given at all.
 pub fn options(payload: &Payload) -> Result<Option<Value>, Status> {
-    if payload.bytes.is_empty() { Ok(None) } else { tree(payload).map(Some) }
+    if payload.bytes.is_empty() {
+        Ok(None)
+    } else {
+        tree(payload).map(|value| Some(value).filter(|value| !value.is_null()))
+    }
 }
 
 /// An object of the request's kind: checked, defaulted, its fields validated as asked.
@@ -105,7 +109,11 @@ fn finish(
     validation: FieldValidation,
     refuse: impl Fn(&str) -> Status,
 ) -> Result<Value, Status> {
-    let Decoded { mut value, problems } = decoded;
+    let Decoded { mut value, mut problems } = decoded;
+    if let SchemaSource::Custom(schema) = &cx.kind.schema {
+        problems.extend(schema.prune(&mut value).into_iter().map(Problem::Unknown));
+        schema.drop_nulls(&mut value);
+    }
     match validation {
         FieldValidation::Ignore => {}
         FieldValidation::Warn => problems.iter().for_each(|problem| cx.warn(problem.to_string())),

@@ -20,7 +20,6 @@ mod discovery;
 mod dispatch;
 mod health;
 pub mod http;
-mod jsonpath;
 mod kubelet;
 mod managed;
 mod metrics;

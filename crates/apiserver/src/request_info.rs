@@ -93,15 +93,6 @@ impl RequestInfo {
             _ => {}
         }
     }
-
-    /// The resource as authorization and metrics name it: `pods` or `pods/log`.
-    pub fn resource_path(&self) -> String {
-        if self.subresource.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}/{}", self.resource, self.subresource)
-        }
-    }
 }
 
 fn verb_of(method: &Method) -> &'static str {
@@ -154,7 +145,7 @@ mod tests {
             info.group,
             info.version,
             info.namespace,
-            info.resource_path(),
+            [info.resource.as_str(), info.subresource.as_str()].join("/").trim_end_matches('/'),
             info.name
         )
     }

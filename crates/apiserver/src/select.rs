@@ -36,11 +36,6 @@ impl Filter {
     pub fn matches(&self, kind: &Kind, object: &Object) -> bool {
         self.labels.matches(&object.labels) && self.fields.matches(|field| value(kind, object, field))
     }
-
-    /// The name a field selector pins, if it does.
-    pub fn name(&self) -> Option<&str> {
-        self.fields.required_value("metadata.name")
-    }
 }
 
 fn value(kind: &Kind, object: &Object, field: &str) -> String {

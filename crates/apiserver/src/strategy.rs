@@ -1,5 +1,6 @@
 //! What a write does to an object around the kind's own rules: which part it may change, and how its failures are told.
 
+use kinds::kind::SchemaSource;
 use kinds::prepare::Fresh;
 use kinds::{Kind, Subresource};
 use machinery::object;
@@ -77,7 +78,14 @@ fn with_status(old: &Value, new: &Value) -> Value {
 /// Every failure of the object, in one 422.
 pub fn validate(cx: &Cx, new: &Value, old: Option<&Value>, part: &Part) -> Result<(), Status> {
     let errors = match part {
-        Part::Whole | Part::Sub(Subresource::Status | Subresource::Scale(_)) => cx.kind.validate(new, old),
+        Part::Whole | Part::Sub(Subresource::Status | Subresource::Scale(_)) => {
+            let mut errors = cx.kind.validate(new, old);
+            if let SchemaSource::Custom(schema) = &cx.kind.schema {
+                errors.extend(schema.validate(new, old).0);
+                errors.extend(machinery::cel::validate_rules(schema, new, old).0);
+            }
+            errors
+        }
         // What these may change is checked where they are served.
         Part::Sub(_) => return Ok(()),
     };

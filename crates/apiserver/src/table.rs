@@ -48,7 +48,7 @@ fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
         Columns::Generic => vec![at(object, "/metadata/name"), at(object, "/metadata/creationTimestamp")],
         Columns::BuiltIn { cells, .. } => cells(object, now),
         Columns::Paths(columns) => std::iter::once(at(object, "/metadata/name"))
-            .chain(columns.iter().map(|(column, path)| crate::jsonpath::cell(object, path, &column.of, now)))
+            .chain(columns.iter().map(|(column, path)| kinds::custom::cell(object, column, path, now)))
             .collect(),
     };
     match include {

@@ -40,7 +40,7 @@ pub async fn serve(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
         Ok(new)
     })
     .await?;
-    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?.value)
+    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?)
 }
 
 /// Conditions without times get the present one.

@@ -38,5 +38,5 @@ pub async fn serve(cx: &Cx, payload: &Payload, what: What) -> Result<HttpRespons
         Ok(given)
     })
     .await?;
-    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?.value)
+    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?)
 }

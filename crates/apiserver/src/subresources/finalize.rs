@@ -37,5 +37,5 @@ pub async fn update(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
         Ok(new)
     })
     .await?;
-    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?.value)
+    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?)
 }

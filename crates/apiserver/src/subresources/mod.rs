@@ -9,6 +9,7 @@ mod proxy;
 mod scale;
 mod token;
 
+pub use binding::set_condition;
 use http::Request;
 use kinds::Subresource;
 use machinery::status::Status;

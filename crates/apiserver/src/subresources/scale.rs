@@ -40,7 +40,7 @@ pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<Htt
     })
     .await?;
     let written = written.ok_or_else(|| cx.not_found())?;
-    respond::tree(cx, 200, &scale_of(&written.value, paths))
+    respond::tree(cx, 200, &scale_of(&written, paths))
 }
 
 fn at(object: &Value, path: &str) -> Option<Value> {

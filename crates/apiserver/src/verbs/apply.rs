@@ -38,7 +38,7 @@ pub async fn apply(cx: &Cx, payload: &Payload, part: Part, options: &WriteOption
     })
     .await?;
     match written {
-        Some(written) => respond::object(cx, 200, written.value),
+        Some(written) => respond::object(cx, 200, written),
         None if part != Part::Whole => Err(cx.not_found()),
         None => {
             let empty = json!({ "apiVersion": cx.kind.api_version(), "kind": cx.kind.names.kind });

@@ -77,7 +77,7 @@ pub async fn delete_object(cx: &Cx, options: &DeleteOptions) -> Result<Deleted, 
         let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
         let old = found.ok_or_else(|| cx.not_found())?;
         check_preconditions(cx, &old, options)?;
-        admission::validate(cx, Operation::Delete, None, Some(&old.value), options.dry_run).await?;
+        admission::validate(cx, Operation::Delete, None, Some(&old.value)).await?;
         let mut new = old.value.clone();
         let step = begin(cx, &mut new, options);
         let key = cx.key(&cx.info.name);
@@ -121,6 +121,7 @@ enum Step {
 
 /// Marks the object for deletion as far as its grace period and finalizers ask for it.
 fn begin(cx: &Cx, new: &mut Value, options: &DeleteOptions) -> Step {
+    let before = new.clone();
     let graceful = match grace(cx, new, options) {
         Grace::Pending => return Step::Pending,
         Grace::None => false,
@@ -135,7 +136,6 @@ fn begin(cx: &Cx, new: &mut Value, options: &DeleteOptions) -> Step {
     if !held {
         return Step::Now;
     }
-    let before = new.clone();
     mark(&cx.kind, new, cx.now);
     if *new == before { Step::Pending } else { Step::Later }
 }

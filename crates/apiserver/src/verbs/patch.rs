@@ -35,7 +35,7 @@ pub async fn patch(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpRespons
         codec::check(cx, patched, &shown, options.field_validation)
     })
     .await?;
-    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?.value)
+    respond::object(cx, 200, written.ok_or_else(|| cx.not_found())?)
 }
 
 /// The object with the patch on it, and what a refusal of it shows: the patch when it is strategic, else the object.

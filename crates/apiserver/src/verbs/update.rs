@@ -27,7 +27,7 @@ pub async fn update(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpRespon
     let how = Update { part, options: &options, tracking: Tracking::Update, unconditional: false };
     let written = write::update(cx, &how, |_| Ok(value.clone())).await?;
     match written {
-        Some(written) => respond::object(cx, 200, written.value),
+        Some(written) => respond::object(cx, 200, written),
         None if cx.kind.create_on_update && whole => {
             let created = write::create(cx, value, &options, Tracking::Update).await?;
             respond::object(cx, 201, created)

@@ -22,13 +22,6 @@ const GENERATE_ATTEMPTS: usize = 8;
 /// `kubernetes/apiserver pkg/endpoints/handlers/patch.go: MaxRetryWhenPatchConflicts`.
 const CONFLICT_ATTEMPTS: usize = 5;
 
-/// What came of a write.
-#[derive(Debug)]
-pub struct Written {
-    pub value: Value,
-    pub created: bool,
-}
-
 /// How managed fields follow a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
@@ -48,7 +41,7 @@ pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking:
     if tracking == Tracking::Update {
         managed::record(cx, &mut value, None, &options.field_manager, &Part::Whole);
     }
-    admission::mutate(cx, Operation::Create, &mut value, None, options.dry_run).await?;
+    admission::mutate(cx, Operation::Create, &mut value, None).await?;
     if generated && object::generate_name(&value).is_empty() {
         let words = "name or generateName is required";
         return Err(invalid(cx, "", FieldError::required(&Path::new("metadata").child("name"), words)));
@@ -61,7 +54,8 @@ pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking:
         }
         let name = object::name(&value).to_owned();
         strategy::validate(cx, &value, None, &Part::Whole)?;
-        admission::validate(cx, Operation::Create, Some(&value), None, options.dry_run).await?;
+        admission::validate(cx, Operation::Create, Some(&value), None).await?;
+        admission::count(cx, Operation::Create, &value, None, options.dry_run).await?;
         let claim = cx.server.allocator.claim(cx, &mut value, None, options.dry_run).await?;
         let key = cx.key(&name);
         if options.dry_run {
@@ -127,7 +121,7 @@ pub struct Update<'a> {
 }
 
 /// Changes the named object: `make` builds the new one from the old. It is tried again when somebody else was faster.
-pub async fn update<F>(cx: &Cx, how: &Update<'_>, mut make: F) -> Result<Option<Written>, Status>
+pub async fn update<F>(cx: &Cx, how: &Update<'_>, mut make: F) -> Result<Option<Value>, Status>
 where
     F: FnMut(&Stored) -> Result<Value, Status>,
 {
@@ -140,10 +134,10 @@ where
         object::set_resource_version(&mut new, object::resource_version(&old.value));
         prepare(cx, how, &mut new, &old).await?;
         if new == old.value || managed::same_but_times(&new, &old.value) {
-            return Ok(Some(Written { value: old.value, created: false }));
+            return Ok(Some(old.value));
         }
         if let Some(written) = store(cx, how, new, &old).await? {
-            return Ok(Some(Written { value: written, created: false }));
+            return Ok(Some(written));
         }
         if conditional {
             break;
@@ -157,10 +151,11 @@ async fn prepare(cx: &Cx, how: &Update<'_>, new: &mut Value, old: &Stored) -> Re
     if how.tracking == Tracking::Update {
         managed::record(cx, new, Some(&old.value), &how.options.field_manager, &how.part);
     }
-    admission::mutate(cx, Operation::Update, new, Some(&old.value), how.options.dry_run).await?;
+    admission::mutate(cx, Operation::Update, new, Some(&old.value)).await?;
     strategy::prepare_for_update(cx, new, &old.value, &how.part);
     strategy::validate(cx, new, Some(&old.value), &how.part)?;
-    admission::validate(cx, Operation::Update, Some(new), Some(&old.value), how.options.dry_run).await
+    admission::validate(cx, Operation::Update, Some(new), Some(&old.value)).await?;
+    admission::count(cx, Operation::Update, new, Some(&old.value), how.options.dry_run).await
 }
 
 async fn store(cx: &Cx, how: &Update<'_>, mut new: Value, old: &Stored) -> Result<Option<Value>, Status> {

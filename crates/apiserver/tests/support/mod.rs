@@ -100,6 +100,21 @@ impl Cluster {
         path
     }
 
+    /// A kubeconfig without credentials.
+    pub fn anonymous_kubeconfig(&self) -> PathBuf {
+        use base64::Engine;
+        let path = self.dir.path().join("anonymous.conf");
+        let ca = base64::engine::general_purpose::STANDARD.encode(&self.ca);
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\nclusters:\n- name: test\n  cluster: {{server: 'https://{}', \
+             certificate-authority-data: {ca}}}\ncontexts:\n- name: test\n  context: {{cluster: test, user: test}}\nusers:\n- name: test\n  \
+             user: {{}}\n",
+            self.address
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     fn write_kubeconfig(&self, path: &std::path::Path, identity: &Identity) {
         use base64::Engine;
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
