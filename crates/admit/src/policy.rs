@@ -5,12 +5,37 @@
 use std::sync::LazyLock;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     #[allow(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
-    serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON")
+    let mut objects: Vec<Value> = serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON");
+    objects.extend(role_of_user(DNS, DNS_USER, dns_rules()));
+    objects
 });
+
+/// The role of the cluster's DNS, by the name that CoreDNS is usually given.
+const DNS: &str = "system:coredns";
+/// The user that the cluster's DNS is.
+pub const DNS_USER: &str = "system:serviceaccount:kube-system:coredns";
+
+fn dns_rules() -> Vec<Value> {
+    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]});
+    vec![read("", &["endpoints", "services", "pods", "namespaces"]), read("discovery.k8s.io", &["endpointslices"])]
+}
+
+/// A ClusterRole and the binding that gives it to one user.
+fn role_of_user(name: &str, user: &str, rules: Vec<Value>) -> [Value; 2] {
+    let metadata = json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}});
+    let api = "rbac.authorization.k8s.io/v1";
+    [
+        json!({"apiVersion": api, "kind": "ClusterRole", "metadata": metadata, "rules": rules}),
+        json!({"apiVersion": api, "kind": "ClusterRoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]}),
+    ]
+}
 
 static NODE_RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {
     let rules = OBJECTS.iter().find(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "system:node");

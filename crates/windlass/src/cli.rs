@@ -1,0 +1,100 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Options;
+use crate::{down, image, up, version, why};
+
+/// A complete Kubernetes in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version = version::TEXT, about, propagate_version = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the control plane and this node; containers of an earlier run are adopted
+    Up {
+        /// No node: an API server, controllers and scheduler, without root
+        #[arg(long)]
+        control_plane_only: bool,
+    },
+    /// Stop the node's pods and remove every mount, namespace, cgroup, interface and rule it made
+    Down,
+    /// `down`, and delete the data as well
+    Reset {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Say what ended, restarted or holds up a pod, who decided it, by which rule, on what evidence
+    ///
+    /// Answers from this node's journal, also while the API server is stopped.
+    Why(why::Arguments),
+    /// The node's images
+    Image {
+        #[command(subcommand)]
+        action: image::Action,
+    },
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completion { shell: clap_complete::Shell },
+}
+
+pub fn run() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let control_plane_only = matches!(cli.command, Command::Up { control_plane_only: true });
+    match cli.command {
+        Command::Version => {
+            println!("windlass {}", version::TEXT);
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "windlass", &mut std::io::stdout());
+            Ok(())
+        }
+        command => {
+            let settings = cli.options.resolve(control_plane_only)?;
+            log_to_stderr(&settings.log)?;
+            match command {
+                Command::Up { .. } => up::run(settings, control_plane_only),
+                Command::Down => down::run(&settings),
+                Command::Reset { yes } => down::reset(&settings, yes),
+                Command::Why(arguments) => why::run(&settings, &arguments),
+                Command::Image { action } => image::run(&settings, action),
+                Command::Version | Command::Completion { .. } => Ok(()),
+            }
+        }
+    }
+}
+
+fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log: {filter:?} is no log filter"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// The user's own kubeconfig: the first file of `$KUBECONFIG`, else `~/.kube/config`.
+pub fn user_kubeconfig() -> Option<PathBuf> {
+    let named = std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).next());
+    named.filter(|path| !path.as_os_str().is_empty()).or_else(|| Some(std::env::home_dir()?.join(".kube/config")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,294 @@
+//! What a node is told: flags and the same names in a YAML file (`--config windlass.yaml`); a flag wins over the file,
+//! the file over the default.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use net::Cidr;
+use runtime::Registry;
+use serde::Deserialize;
+
+/// Where `up`, `down`, `reset`, `why` and `image` find a node's files.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Options {
+    /// YAML file with any of these options, by the same names
+    #[arg(long, value_name = "FILE", global = true)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Where everything that must survive is kept [default: /var/lib/windlass; without root ~/.local/share/windlass]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Sockets and mounts of running containers [default: /run/windlass]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub run_dir: Option<PathBuf>,
+    /// Name of the node [default: the host's name]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub node_name: Option<String>,
+    /// Address under which the node is known in the cluster [default: that of the default route]
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub node_ip: Option<IpAddr>,
+    /// Address the API server listens on [default: 0.0.0.0, and 127.0.0.1 with --control-plane-only]
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub bind_address: Option<IpAddr>,
+    /// Port of the API server [default: 6443]
+    #[arg(long, value_name = "PORT", global = true)]
+    pub secure_port: Option<u16>,
+    /// Further name or address in the API server's certificate; may be repeated
+    #[arg(long = "tls-san", value_name = "NAME", global = true)]
+    #[serde(default)]
+    pub tls_san: Vec<String>,
+    /// Port of the kubelet's API [default: 10250]
+    #[arg(long, value_name = "PORT", global = true)]
+    pub kubelet_port: Option<u16>,
+    /// Addresses of all pods [default: 10.244.0.0/16]
+    #[arg(long, value_name = "CIDR", global = true)]
+    pub cluster_cidr: Option<String>,
+    /// Addresses of this node's pods [default: the first /24 of the cluster's]
+    #[arg(long, value_name = "CIDR", global = true)]
+    pub pod_cidr: Option<String>,
+    /// Addresses of services [default: 10.96.0.0/12]
+    #[arg(long, value_name = "CIDR", global = true)]
+    pub service_cidr: Option<String>,
+    /// DNS domain of the cluster [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN", global = true)]
+    pub cluster_domain: Option<String>,
+    /// Name of the pods' bridge on this node [default: windlass0]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub bridge: Option<String>,
+    /// Control group below which all pods are [default: /windlass]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub cgroup_root: Option<String>,
+    /// Where containers' logs are written [default: /var/log/pods]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub pod_logs_dir: Option<PathBuf>,
+    /// Directory of static pods' manifests [default: DATA/manifests]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub pod_manifest_path: Option<PathBuf>,
+    /// Pods that this node takes [default: 110]
+    #[arg(long, value_name = "COUNT", global = true)]
+    pub max_pods: Option<u32>,
+    /// How often old revisions are compacted away, in seconds; 0 never [default: 300]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub compaction_interval: Option<u64>,
+    /// Kubeconfig to write [default: /etc/windlass/admin.conf; without root DATA/admin.conf]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Leave ~/.kube/config alone
+    #[arg(long, global = true)]
+    #[serde(default)]
+    pub no_merge_kubeconfig: bool,
+    /// What is logged to standard error, as `info` or `apiserver=debug,warn` [default: warn]
+    #[arg(long, value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// Mirrors and plain-HTTP registries; in the file only
+    #[arg(skip)]
+    #[serde(default)]
+    pub registries: Vec<Registry>,
+}
+
+/// Every option decided.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub data: PathBuf,
+    pub run: PathBuf,
+    pub node_name: String,
+    pub node_ip: IpAddr,
+    pub api: SocketAddr,
+    pub tls_san: Vec<String>,
+    pub kubelet_port: u16,
+    pub cluster_range: Cidr,
+    pub node_range: Cidr,
+    pub service_range: Cidr,
+    pub cluster_domain: String,
+    pub bridge: String,
+    pub cgroup_root: String,
+    pub pod_logs: PathBuf,
+    pub manifests: PathBuf,
+    pub pods_max: u32,
+    pub compact_every: Option<Duration>,
+    pub kubeconfig: PathBuf,
+    pub merge_kubeconfig: bool,
+    pub log: String,
+    pub registries: Vec<Registry>,
+}
+
+impl Options {
+    /// These options over those of the `--config` file over the defaults.
+    pub fn resolve(self, control_plane_only: bool) -> anyhow::Result<Settings> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => Self::default(),
+        };
+        let root = rustix::process::geteuid().is_root();
+        let data = self.data_dir.or(file.data_dir).map_or_else(|| default_data(root), Ok)?;
+        let cluster_range = cidr("cluster-cidr", self.cluster_cidr.or(file.cluster_cidr), "10.244.0.0/16")?;
+        let first = Cidr::new(cluster_range.address(), cluster_range.prefix().max(24));
+        let node_range = match self.pod_cidr.or(file.pod_cidr) {
+            Some(text) => cidr("pod-cidr", Some(text), "")?,
+            None => first.context("--cluster-cidr has no room for a node's pods")?,
+        };
+        let bind = self.bind_address.or(file.bind_address).unwrap_or_else(|| match control_plane_only {
+            true => Ipv4Addr::LOCALHOST.into(),
+            false => Ipv4Addr::UNSPECIFIED.into(),
+        });
+        let compaction = self.compaction_interval.or(file.compaction_interval).unwrap_or(300);
+        let kubeconfig = if root { PathBuf::from("/etc/windlass/admin.conf") } else { data.join("admin.conf") };
+        let tls_san = if self.tls_san.is_empty() { file.tls_san } else { self.tls_san };
+        Ok(Settings {
+            run: self.run_dir.or(file.run_dir).unwrap_or_else(|| PathBuf::from("/run/windlass")),
+            node_name: self.node_name.or(file.node_name).map_or_else(host_name, Ok)?,
+            node_ip: self.node_ip.or(file.node_ip).unwrap_or_else(default_address),
+            api: SocketAddr::new(bind, self.secure_port.or(file.secure_port).unwrap_or(6443)),
+            tls_san,
+            kubelet_port: self.kubelet_port.or(file.kubelet_port).unwrap_or(10250),
+            cluster_range,
+            node_range,
+            service_range: cidr("service-cidr", self.service_cidr.or(file.service_cidr), "10.96.0.0/12")?,
+            cluster_domain: self.cluster_domain.or(file.cluster_domain).unwrap_or_else(|| "cluster.local".to_owned()),
+            bridge: self.bridge.or(file.bridge).unwrap_or_else(|| "windlass0".to_owned()),
+            cgroup_root: self.cgroup_root.or(file.cgroup_root).unwrap_or_else(|| "/windlass".to_owned()),
+            pod_logs: self.pod_logs_dir.or(file.pod_logs_dir).unwrap_or_else(|| PathBuf::from("/var/log/pods")),
+            manifests: self.pod_manifest_path.or(file.pod_manifest_path).unwrap_or_else(|| data.join("manifests")),
+            pods_max: self.max_pods.or(file.max_pods).unwrap_or(110),
+            compact_every: (compaction > 0).then(|| Duration::from_secs(compaction)),
+            kubeconfig: self.kubeconfig.or(file.kubeconfig).unwrap_or(kubeconfig),
+            merge_kubeconfig: !(self.no_merge_kubeconfig || file.no_merge_kubeconfig),
+            log: self.log.or(file.log).unwrap_or_else(|| "warn".to_owned()),
+            registries: file.registries,
+            data,
+        })
+    }
+}
+
+impl Settings {
+    /// The address of the `kubernetes` service: the first of the range.
+    pub fn kubernetes_address(&self) -> IpAddr {
+        self.service_range.nth(1).unwrap_or(self.service_range.address())
+    }
+
+    /// The address of the `kube-dns` service: the tenth of the range.
+    pub fn dns_address(&self) -> IpAddr {
+        self.service_range.nth(10).unwrap_or(self.service_range.address())
+    }
+
+    /// Where a client on this host finds the API server.
+    pub fn server_url(&self) -> String {
+        let host = if self.api.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { self.api.ip() };
+        format!("https://{}", SocketAddr::new(host, self.api.port()))
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.data.join("journal")
+    }
+
+    pub fn runtime(&self) -> runtime::Config {
+        let mut config = runtime::Config::new(&self.data, &self.run);
+        config.cgroup_root.clone_from(&self.cgroup_root);
+        config.registries.clone_from(&self.registries);
+        config
+    }
+
+    pub fn proxy(&self) -> net::ProxyConfig {
+        net::ProxyConfig {
+            table: format!("{}-services", self.bridge),
+            pod_range: self.cluster_range,
+            service_ranges: vec![self.service_range],
+            node: net::NodeView { name: self.node_name.clone(), zone: None, address: Some(self.node_ip) },
+        }
+    }
+
+    pub fn bridge(&self) -> net::BridgeConfig {
+        net::BridgeConfig {
+            bridge: self.bridge.clone(),
+            table: format!("{}-pods", self.bridge),
+            node_range: self.node_range,
+            cluster_range: self.cluster_range,
+            service_range: Some(self.service_range),
+            mtu: None,
+            state_directory: self.data.join("network"),
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Options> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let options: Option<Options> =
+        serde_yaml_ng::from_str(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?;
+    Ok(options.unwrap_or_default())
+}
+
+fn cidr(option: &str, given: Option<String>, default: &str) -> anyhow::Result<Cidr> {
+    let text = given.unwrap_or_else(|| default.to_owned());
+    text.parse().ok().with_context(|| format!("--{option}: {text:?} is no network such as {default:?}"))
+}
+
+fn default_data(root: bool) -> anyhow::Result<PathBuf> {
+    if root {
+        return Ok(PathBuf::from("/var/lib/windlass"));
+    }
+    if let Some(dir) = std::env::var_os("XDG_DATA_HOME").filter(|dir| !dir.is_empty()) {
+        return Ok(Path::new(&dir).join("windlass"));
+    }
+    match std::env::home_dir() {
+        Some(home) => Ok(home.join(".local/share/windlass")),
+        None => bail!("no home directory to keep data in: give --data-dir"),
+    }
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() || name == "(none)" {
+        bail!("this host has no name: give --node-name");
+    }
+    Ok(name)
+}
+
+/// The address from which this host would speak to others; nothing is sent to find it out.
+fn default_address() -> IpAddr {
+    let probe = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    };
+    probe().map_or_else(|_| Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("windlass.yaml");
+        std::fs::write(&path, "secure-port: 7443\nnode-name: from-file\ncluster-cidr: 10.9.0.0/16\n").unwrap();
+        let options = Options {
+            config: Some(path),
+            node_name: Some("from-flag".to_owned()),
+            data_dir: Some(dir.path().to_owned()),
+            ..Options::default()
+        };
+        let settings = options.resolve(true).unwrap();
+        assert_eq!(settings.api.to_string(), "127.0.0.1:7443");
+        assert_eq!(settings.node_name, "from-flag");
+        assert_eq!(settings.node_range.to_string(), "10.9.0.0/24");
+        assert_eq!(settings.dns_address().to_string(), "10.96.0.10");
+        assert_eq!(settings.compact_every, Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn a_wrong_name_or_value_in_the_file_is_told_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("windlass.yaml");
+        std::fs::write(&path, "secure-prot: 7443\n").unwrap();
+        let options = || Options { config: Some(path.clone()), ..Options::default() };
+        let error = format!("{:#}", options().resolve(true).unwrap_err());
+        assert!(error.contains("windlass.yaml") && error.contains("secure-prot"), "{error}");
+        std::fs::write(&path, "service-cidr: nonsense\n").unwrap();
+        let error = format!("{:#}", options().resolve(true).unwrap_err());
+        assert!(error.contains("--service-cidr") && error.contains("nonsense"), "{error}");
+    }
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building (`build`) and testing (`test`) need, where they are missing.
+set -euo pipefail
+declare -A packages=(
+  [build]="gcc libc6-dev cmake libseccomp-dev pkg-config"
+  [test]="busybox-static docker-registry dnsutils iproute2 nftables procps"
+)
+missing=()
+for set in "$@"; do
+  for package in ${packages[$set]}; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
