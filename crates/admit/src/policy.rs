@@ -10,12 +10,16 @@ use serde_json::{Value, json};
 static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     #[allow(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
     let mut objects: Vec<Value> = serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON");
-    objects.extend(role_of_user(DNS, DNS_USER, dns_rules()));
+    objects.push(object("ClusterRole", DNS, json!({"rules": dns_rules()})));
+    objects.push(binding(DNS, DNS, DNS_USER));
+    objects.push(binding("windlass:kubelet-client", "system:kubelet-api-admin", KUBELET_CLIENT));
     objects
 });
 
 /// The role of the cluster's DNS, by the name that CoreDNS is usually given.
 const DNS: &str = "system:coredns";
+/// The user that the API server is to kubelets.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 /// The user that the cluster's DNS is.
 pub const DNS_USER: &str = "system:serviceaccount:kube-system:coredns";
 
@@ -24,17 +28,29 @@ fn dns_rules() -> Vec<Value> {
     vec![read("", &["endpoints", "services", "pods", "namespaces"]), read("discovery.k8s.io", &["endpointslices"])]
 }
 
-/// A ClusterRole and the binding that gives it to one user.
-fn role_of_user(name: &str, user: &str, rules: Vec<Value>) -> [Value; 2] {
-    let metadata = json!({"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}});
-    let api = "rbac.authorization.k8s.io/v1";
-    [
-        json!({"apiVersion": api, "kind": "ClusterRole", "metadata": metadata, "rules": rules}),
-        json!({"apiVersion": api, "kind": "ClusterRoleBinding", "metadata": metadata,
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]}),
-    ]
+fn object(kind: &str, name: &str, rest: Value) -> Value {
+    let mut object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {
+        "name": name,
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+    }});
+    if let (Some(object), Value::Object(rest)) = (object.as_object_mut(), rest) {
+        object.extend(rest);
+    }
+    object
+}
+
+/// Gives a ClusterRole to one user.
+fn binding(name: &str, role: &str, user: &str) -> Value {
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({"apiGroup": group, "kind": "ClusterRole", "name": role});
+    object(
+        "ClusterRoleBinding",
+        name,
+        json!({
+            "roleRef": role, "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        }),
+    )
 }
 
 static NODE_RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {

@@ -114,10 +114,8 @@ impl Pki {
             usages: &[Usage::ClientAuth],
             sans: vec![],
         };
-        let apiserver_kubelet_client = leaf(
-            &ca,
-            client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", &["kubeadm:cluster-admins"]),
-        )?;
+        let apiserver_kubelet_client =
+            leaf(&ca, client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", &[]))?;
         let front_proxy_client = leaf(&front_proxy_ca, client("front-proxy-client", "front-proxy-client", &[]))?;
         let service_account = signing_key(directory, &mut made)?;
         let directory = directory.to_owned();
