@@ -21,6 +21,7 @@ pub mod meta;
 pub mod prepare;
 pub mod resources;
 mod table;
+pub mod validate;
 
 pub mod admissionregistration;
 pub mod apiextensions;

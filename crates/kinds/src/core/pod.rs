@@ -7,7 +7,9 @@ use crate::defaults::{Fields, existing, fill_map, objects, set_missing, set_unse
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, Str, Subresource};
 use crate::prepare::set_or_remove;
 use crate::resources::{default_pod_requests, qos_class};
+use crate::validate::{At, pod_update};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use machinery::object;
 use serde_json::{Value, json};
 
@@ -48,6 +50,7 @@ pub static POD: Kind = Declaration {
     on_create: Some(on_create),
     on_update: Some(on_update),
     on_status_update: Some(on_status_update),
+    validate: Some(validate),
     columns: Some(COLUMNS),
     ..Declaration::NEW
 }
@@ -81,6 +84,21 @@ fn requests_from_limits(container: &mut Fields) {
 fn host_port(port: &mut Fields) {
     if let Some(number) = port.get("containerPort").cloned() {
         set_unset(port, "hostPort", number);
+    }
+}
+
+fn validate(pod: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    if let Some(old) = old {
+        pod_update::update(pod, old, errors);
+        return pod_update::status(pod, old, errors);
+    }
+    pod_update::metadata_and_spec(pod, errors);
+    let spec = At::root(pod).field("spec");
+    if !spec.field("ephemeralContainers").is_empty() {
+        spec.field("ephemeralContainers").forbidden(errors, "cannot be set on create");
+    }
+    if !spec.field("nodeName").is_empty() && !spec.field("schedulingGates").is_empty() {
+        spec.field("nodeName").forbidden(errors, "cannot be set until all schedulingGates have been cleared");
     }
 }
 
