@@ -7,7 +7,7 @@ use runtime::ImageConfig;
 use runtime::images::Images;
 
 /// The name under which manifests ask for it. No registry serves it.
-pub const IMAGE: &str = "windlass.local/toolbox:latest";
+pub const IMAGE: &str = "windlass.local/toolbox:v1";
 
 /// Puts the image into the store, unless it is there from this very binary.
 pub fn install(images: &Images) -> io::Result<()> {

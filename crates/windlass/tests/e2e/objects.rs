@@ -1,0 +1,94 @@
+//! Objects and how `kubectl` shows them; and what it is told when they are wrong.
+
+use crate::Shared;
+use crate::node::{IMAGE, Namespace};
+
+pub const TESTS: &[(&str, Shared)] = &[
+    ("get_prints_every_format", formats),
+    ("explain_and_describe_tell", explain),
+    ("custom_resources_are_served", custom),
+    ("wrong_objects_are_refused_in_upstream_s_words", refusals),
+    ("server_side_apply_keeps_owners_apart", apply),
+];
+
+fn formats(ns: &Namespace) {
+    ns.kubectl(&["create", "configmap", "c", "--from-literal=k=v"]);
+    assert!(ns.kubectl(&["get", "configmap", "c"]).starts_with("NAME   DATA   AGE\nc      1"));
+    assert!(ns.kubectl(&["get", "configmap", "c", "-o", "yaml"]).contains("\ndata:\n  k: v\nkind: ConfigMap\n"));
+    assert!(ns.kubectl(&["get", "configmap", "c", "-o", "json"]).contains("\"k\": \"v\""));
+    assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "name"]), "configmap/c\n");
+    assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "jsonpath={.data.k}"]), "v");
+    assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "go-template={{.data.k}}"]), "v");
+    assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "custom-columns=N:.metadata.name", "--no-headers"]), "c\n");
+    let wide = ns.kubectl(&["get", "nodes", "-o", "wide"]);
+    assert!(wide.contains("CONTAINER-RUNTIME") && wide.contains("windlass://"), "{wide}");
+    assert!(ns.kubectl(&["get", "all", "-A"]).contains("service/kubernetes"));
+    assert!(ns.kubectl(&["api-resources", "-o", "name"]).lines().any(|l| l == "deployments.apps"));
+}
+
+fn explain(ns: &Namespace) {
+    let text = ns.kubectl(&["explain", "deployment.spec.replicas"]);
+    assert!(text.contains("FIELD: replicas <integer>"), "{text}");
+    ns.run_script("shown", "exec sleep infinity", "");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/shown", "--timeout=60s"]);
+    let text = ns.kubectl(&["describe", "pod", "shown"]);
+    for part in ["Status:           Running", "Scheduled", "Started", "QoS Class:                   BestEffort"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+}
+
+fn custom(ns: &Namespace) {
+    let group = format!("{}.example.org", ns.name);
+    ns.apply(&format!(
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: boats.{group}}}\nspec:\n  group: {group}\n  scope: Namespaced\n  names: {{plural: boats, singular: boat, kind: Boat}}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    additionalPrinterColumns: [{{name: Sails, type: integer, jsonPath: .spec.sails}}]\n    schema:\n      openAPIV3Schema:\n        type: object\n        properties:\n          spec: {{type: object, required: [sails], properties: {{sails: {{type: integer, minimum: 1}}, colour: {{type: string, default: white}}}}}}\n"
+    ));
+    ns.kubectl(&["wait", "--for=condition=Established", &format!("crd/boats.{group}"), "--timeout=60s"]);
+    let boat =
+        |sails: &str| format!("apiVersion: {group}/v1\nkind: Boat\nmetadata: {{name: b}}\nspec: {{sails: {sails}}}\n");
+    ns.apply(&boat("2"));
+    assert_eq!(ns.value(&format!("boats.{group}/b"), "{.spec.colour}"), "white");
+    assert!(ns.kubectl(&["get", &format!("boats.{group}")]).starts_with("NAME   SAILS\nb      2"));
+    let words = ns.with_input(&["apply", "-f", "-"], &boat("0")).unwrap_err();
+    assert!(
+        words.contains("spec.sails: Invalid value: 0: spec.sails in body should be greater than or equal to 1"),
+        "{words}"
+    );
+    ns.kubectl(&["delete", &format!("crd/boats.{group}")]);
+}
+
+fn refusals(ns: &Namespace) {
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{containers: [{{name: c, image: {IMAGE}, colour: red}}]}}\n"
+    );
+    let words = ns.with_input(&["create", "-f", "-"], &pod).unwrap_err();
+    assert!(words.contains("strict decoding error: unknown field \"spec.containers[0].colour\""), "{words}");
+    let words = ns.refused(&["create", "configmap", "Upper"]);
+    assert!(
+        words.contains("metadata.name: Invalid value: \"Upper\": a lowercase RFC 1123 subdomain must consist of"),
+        "{words}"
+    );
+    let words = ns.refused(&["get", "pods", "none"]);
+    assert_eq!(words, "Error from server (NotFound): pods \"none\" not found");
+    ns.kubectl(&["create", "configmap", "twice"]);
+    let words = ns.refused(&["create", "configmap", "twice"]);
+    assert!(words.contains("(AlreadyExists): configmaps \"twice\" already exists"), "{words}");
+    let words = ns.refused(&["get", "pods", "--as=nobody"]);
+    assert!(
+        words.contains(&format!("pods is forbidden: User \"nobody\" cannot list resource \"pods\" in API group \"\" in the namespace \"{}\"", ns.name)),
+        "{words}"
+    );
+}
+
+fn apply(ns: &Namespace) {
+    let map =
+        |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: shared}}\ndata: {{k: {value}}}\n");
+    let server_side = |manager: &str, value: &str| {
+        ns.with_input(&["apply", "--server-side", &format!("--field-manager={manager}"), "-f", "-"], &map(value))
+    };
+    server_side("one", "a").unwrap();
+    let words = server_side("two", "b").unwrap_err();
+    assert!(words.contains("Apply failed with 1 conflict: conflict with \"one\": .data.k"), "{words}");
+    ns.with_input(&["apply", "--server-side", "--field-manager=two", "--force-conflicts", "-f", "-"], &map("b"))
+        .unwrap();
+    assert_eq!(ns.value("configmap/shared", "{.data.k}"), "b");
+}

@@ -1,0 +1,83 @@
+//! Streams through the API server: logs, exec, attach, copies, forwarded ports.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+use crate::Shared;
+use crate::node::{IMAGE, Namespace, eventually};
+
+pub const TESTS: &[(&str, Shared)] = &[
+    ("logs_follow_a_running_container", logs),
+    ("exec_gives_output_input_and_exit_code", exec),
+    ("attach_reads_a_running_container", attach),
+    ("cp_copies_both_ways", copy),
+    ("port_forward_reaches_a_service", forward),
+];
+
+fn sleeper(ns: &Namespace, script: &str) {
+    ns.run_script("main", script, "    stdin: true\n");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/main", "--timeout=60s"]);
+}
+
+fn logs(ns: &Namespace) {
+    sleeper(ns, "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.2; done");
+    let mut child = ns.command(&["logs", "-f", "main"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "line 5"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(ns.kubectl(&["logs", "main", "--tail=1"]).lines().count(), 1);
+}
+
+fn exec(ns: &Namespace) {
+    sleeper(ns, "exec sleep infinity");
+    assert_eq!(ns.kubectl(&["exec", "main", "--", "sh", "-c", "echo to $0", "you"]), "to you\n");
+    assert_eq!(ns.with_input(&["exec", "-i", "main", "--", "cat"], "given\n").unwrap(), "given\n");
+    let output = ns.command(&["exec", "main", "--", "sh", "-c", "echo sorry >&2; exit 7"]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{words}");
+    assert!(words.contains("sorry") && words.contains("command terminated with exit code 7"), "{words}");
+}
+
+fn attach(ns: &Namespace) {
+    sleeper(ns, "while read line; do echo heard $line; done");
+    let mut child = ns.command(&["attach", "-i", "main"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"hello\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "heard hello"));
+    drop(input);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn copy(ns: &Namespace) {
+    sleeper(ns, "exec sleep infinity");
+    let place = tempfile::tempdir().unwrap();
+    let (there, back) = (place.path().join("there"), place.path().join("back"));
+    std::fs::write(&there, "carried\n").unwrap();
+    ns.kubectl(&["cp", there.to_str().unwrap(), "main:/tmp/file"]);
+    ns.kubectl(&["cp", "main:/tmp/file", back.to_str().unwrap()]);
+    assert_eq!(std::fs::read_to_string(&back).unwrap(), "carried\n");
+}
+
+fn forward(ns: &Namespace) {
+    ns.run_script("main", "exec web -m forwarded", "");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/main", "--timeout=60s"]);
+    ns.kubectl(&["label", "pod/main", "app=main"]);
+    ns.kubectl(&["expose", "pod/main", "--port=80", "--target-port=8080"]);
+    let mut child = ns.command(&["port-forward", "service/main", ":80"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let port: u16 = first.split("127.0.0.1:").nth(1).and_then(|t| t.split(' ').next()?.parse().ok()).expect(&first);
+    let answer = eventually("the forwarded port answers", || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.contains("forwarded, pod main"), "{answer} ({IMAGE})");
+}

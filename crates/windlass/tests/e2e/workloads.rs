@@ -1,0 +1,116 @@
+//! Workloads: from a manifest to running containers and back.
+
+use crate::Shared;
+use crate::node::{IMAGE, Namespace, eventually};
+
+pub const TESTS: &[(&str, Shared)] = &[
+    ("deployment_rolls_out_scales_and_goes_back", deployment),
+    ("service_and_dns_answer_inside_a_pod", service),
+    ("failing_liveness_probe_restarts_only_its_container", liveness),
+    ("job_completes_and_is_waited_for", job),
+    ("statefulset_and_daemonset_run", sets),
+    ("volumes_and_environment_reach_the_container", volumes),
+    ("crashing_container_backs_off", crash),
+];
+
+fn web(name: &str, message: &str, replicas: u32) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      containers:\n      - name: web\n        image: {IMAGE}\n        command: [web, -m, {message}]\n        ports: [{{containerPort: 8080}}]\n        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}\n"
+    )
+}
+
+fn deployment(ns: &Namespace) {
+    ns.apply(&web("hello", "first", 2));
+    ns.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    assert_eq!(ns.value("deployment/hello", "{.status.readyReplicas}"), "2");
+    ns.apply(&web("hello", "second", 2));
+    ns.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let history = ns.kubectl(&["rollout", "history", "deployment/hello"]);
+    assert!(history.contains("\n1 ") && history.contains("\n2 "), "{history}");
+    ns.kubectl(&["rollout", "undo", "deployment/hello"]);
+    ns.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    assert_eq!(ns.value("deployment/hello", "{.spec.template.spec.containers[0].command[2]}"), "first");
+    ns.kubectl(&["scale", "deployment/hello", "--replicas=3"]);
+    ns.becomes("deployment/hello", "{.status.readyReplicas}", "3");
+    ns.kubectl(&["wait", "--for=condition=Available", "deployment/hello", "--timeout=60s"]);
+    ns.kubectl(&["delete", "deployment/hello", "--wait"]);
+    eventually("the pods are gone", || ns.kubectl(&["get", "pods", "-o", "name"]).is_empty().then_some(()));
+}
+
+fn service(ns: &Namespace) {
+    ns.apply(&web("hello", "greetings", 1));
+    ns.kubectl(&["expose", "deployment/hello", "--port=80", "--target-port=8080"]);
+    ns.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let pod = ns.value("pods", "{.items[0].metadata.name}");
+    let script = format!("until wget -T 2 -q -O - http://hello.{}.svc.cluster.local; do sleep 0.2; done", ns.name);
+    ns.run_script("client", &script, "");
+    ns.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/client", "--timeout=60s"]);
+    assert_eq!(ns.kubectl(&["logs", "client"]).lines().last(), Some(format!("greetings, pod {pod}").as_str()));
+    ns.run_script("resolver", "nslookup kubernetes.default && nslookup hello", "");
+    ns.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/resolver", "--timeout=60s"]);
+    let address = ns.value("service/hello", "{.spec.clusterIP}");
+    assert!(ns.kubectl(&["logs", "resolver"]).contains(&format!("Address: {address}")));
+}
+
+fn liveness(ns: &Namespace) {
+    ns.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: sick}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: well\n    image: {IMAGE}\n    command: [sleep, infinity]\n  - name: sick\n    image: {IMAGE}\n    command: [sh, -c, 'touch /tmp/ok; exec sleep infinity']\n    livenessProbe: {{exec: {{command: [cat, /tmp/ok]}}, periodSeconds: 1, failureThreshold: 1}}\n"
+    ));
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/sick", "--timeout=60s"]);
+    ns.kubectl(&["exec", "sick", "-c", "sick", "--", "rm", "/tmp/ok"]);
+    let restarts = |name: &str| format!("{{.status.containerStatuses[?(@.name==\"{name}\")].restartCount}}");
+    ns.becomes("pod/sick", &restarts("sick"), "1");
+    assert_eq!(ns.value("pod/sick", &restarts("well")), "0");
+    let why = ns.node.windlass(&["why", &format!("{}/sick", ns.name)]).output().unwrap();
+    let why = String::from_utf8(why.stdout).unwrap();
+    let verdict = why.lines().next().unwrap_or_default();
+    assert!(verdict.contains("liveness probe"), "{why}");
+}
+
+fn job(ns: &Namespace) {
+    ns.kubectl(&["create", "job", "count", &format!("--image={IMAGE}"), "--", "sh", "-c", "echo counted"]);
+    ns.kubectl(&["wait", "--for=condition=Complete", "job/count", "--timeout=60s"]);
+    assert_eq!(ns.kubectl(&["logs", "job/count"]), "counted\n");
+    assert_eq!(ns.value("job/count", "{.status.succeeded}"), "1");
+}
+
+fn sets(ns: &Namespace) {
+    let pod = format!(
+        "template: {{metadata: {{labels: {{app: NAME}}}}, spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: c, image: {IMAGE}, command: [sleep, infinity]}}]}}}}"
+    );
+    let set = |kind: &str, name: &str, more: &str| {
+        let pod = pod.replace("NAME", name);
+        format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{selector: {{matchLabels: {{app: {name}}}}}, {more} {pod}}}\n"
+        )
+    };
+    ns.apply(&set("StatefulSet", "ordered", "serviceName: ordered, replicas: 2,"));
+    ns.apply(&set("DaemonSet", "everywhere", ""));
+    ns.kubectl(&["rollout", "status", "statefulset/ordered", "--timeout=60s"]);
+    ns.kubectl(&["rollout", "status", "daemonset/everywhere", "--timeout=60s"]);
+    assert_eq!(ns.value("pod/ordered-1", "{.status.phase}"), "Running");
+    assert_eq!(ns.value("daemonset/everywhere", "{.status.numberReady}"), "1");
+}
+
+fn volumes(ns: &Namespace) {
+    ns.kubectl(&["create", "configmap", "settings", "--from-literal=colour=blue"]);
+    ns.kubectl(&["create", "secret", "generic", "keys", "--from-literal=token=hidden"]);
+    ns.run_script(
+        "reader",
+        "cat /settings/colour; echo; echo $TOKEN $POD; echo kept > /work/file; cat /work/file; ls /var/run/secrets/kubernetes.io/serviceaccount",
+        "    env:\n    - {name: TOKEN, valueFrom: {secretKeyRef: {name: keys, key: token}}}\n    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n    volumeMounts:\n    - {name: settings, mountPath: /settings}\n    - {name: work, mountPath: /work}\n  volumes:\n  - {name: settings, configMap: {name: settings}}\n  - {name: work, emptyDir: {}}\n",
+    );
+    ns.kubectl(&["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/reader", "--timeout=60s"]);
+    assert_eq!(ns.kubectl(&["logs", "reader"]), "blue\nhidden reader\nkept\nca.crt\nnamespace\ntoken\n");
+}
+
+fn crash(ns: &Namespace) {
+    ns.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: crasher}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: main, image: {IMAGE}, command: [sh, -c, 'echo last words; exit 3']}}\n"
+    ));
+    ns.becomes("pod/crasher", "{.status.containerStatuses[0].state.waiting.reason}", "CrashLoopBackOff");
+    assert_eq!(ns.value("pod/crasher", "{.status.containerStatuses[0].lastState.terminated.exitCode}"), "3");
+    let why = ns.node.windlass(&["why", &format!("{}/crasher", ns.name)]).output().unwrap();
+    let why = String::from_utf8(why.stdout).unwrap();
+    assert!(why.contains("exit code 3") && why.contains("last words"), "{why}");
+}
