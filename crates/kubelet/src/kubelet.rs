@@ -50,6 +50,14 @@ impl Kubelet {
         Kubelet { host: Arc::new(Host::new(config, runtime, network, journal, client)) }
     }
 
+    /// Unmounts and removes the volumes of every pod below the data directory. No kubelet may run on it.
+    ///
+    /// # Errors
+    /// Something is still mounted, or could not be removed.
+    pub fn cleanup(data_dir: &std::path::Path) -> std::io::Result<()> {
+        crate::volumes::tear_down(&data_dir.join("pods"))
+    }
+
     /// Runs until it is told to stop, which leaves every container running.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ pub fn reset(settings: &Settings, yes: bool) -> anyhow::Result<()> {
     run(settings)?;
     let progress = Progress::new();
     remove(&settings.data)?;
+    remove(&settings.pod_logs)?;
     progress.done("data", format_args!("{} deleted", settings.data.display()));
     if settings.kubeconfig.exists() {
         std::fs::remove_file(&settings.kubeconfig)
@@ -82,6 +83,7 @@ async fn remove_node(settings: &Settings, progress: &Progress) -> anyhow::Result
         let runtime = runtime::Containers::open(settings.runtime()).await?;
         runtime.cleanup_everything().await.context("cannot remove every container")?;
         drop(runtime);
+        kubelet::Kubelet::cleanup(&settings.data).context("cannot remove the pods' volumes")?;
         progress.done("containers", "removed, with their mounts, namespaces and cgroups");
     }
     net::BridgeNetwork::cleanup(&settings.bridge()).context("cannot remove the pod network")?;

@@ -54,10 +54,9 @@ fn service(ns: &Namespace) {
 
 fn liveness(ns: &Namespace) {
     ns.apply(&format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: sick}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: well\n    image: {IMAGE}\n    command: [sleep, infinity]\n  - name: sick\n    image: {IMAGE}\n    command: [sh, -c, 'touch /tmp/ok; exec sleep infinity']\n    livenessProbe: {{exec: {{command: [cat, /tmp/ok]}}, periodSeconds: 1, failureThreshold: 1}}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: sick}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: well\n    image: {IMAGE}\n    command: [sleep, infinity]\n  - name: sick\n    image: {IMAGE}\n    command: [sh, -c, 'touch /tmp/ok; sleep 3; rm /tmp/ok; exec sleep infinity']\n    livenessProbe: {{exec: {{command: [cat, /tmp/ok]}}, periodSeconds: 1, failureThreshold: 1}}\n"
     ));
     ns.kubectl(&["wait", "--for=condition=Ready", "pod/sick", "--timeout=60s"]);
-    ns.kubectl(&["exec", "sick", "-c", "sick", "--", "rm", "/tmp/ok"]);
     let restarts = |name: &str| format!("{{.status.containerStatuses[?(@.name==\"{name}\")].restartCount}}");
     ns.becomes("pod/sick", &restarts("sick"), "1");
     assert_eq!(ns.value("pod/sick", &restarts("well")), "0");
