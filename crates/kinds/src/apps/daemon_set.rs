@@ -5,7 +5,11 @@ use crate::columns::{
 };
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use crate::validate::selector::{self, is_empty_selector, selects};
+use crate::validate::template::{Parts, does_not_match, pod_template, runs_for_ever};
+use crate::validate::{At, at_most_100_percent, int_or_percent, int_or_percent_value, nonnegative_fields, shown};
 use jiff::Timestamp;
+use machinery::field::{FieldError, FieldErrors};
 use machinery::object;
 use serde_json::{Value, json};
 
@@ -24,9 +28,66 @@ pub static DAEMON_SET: Kind = Declaration {
     on_create: Some(on_create),
     on_update: Some(on_update),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(set: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(set, old);
+    if let Some(spec) = &parts.spec {
+        let (selector, template) = (spec.field("selector"), spec.field("template"));
+        selector::label_selector(&selector, errors);
+        if selects(&selector, template.fields(&["metadata", "labels"]).value) == Some(false) {
+            does_not_match(&template, errors);
+        }
+        if selector.is_set() && is_empty_selector(&selector) {
+            selector.invalid(errors, "empty selector is invalid for daemonset");
+        }
+        pod_template(&template, errors);
+        runs_for_ever(&template, "DaemonSet", errors);
+        nonnegative_fields(spec, &["minReadySeconds", "revisionHistoryLimit"], errors);
+        strategy(&spec.field("updateStrategy"), errors);
+    }
+    parts.keeps(&["selector"], errors);
+    if let Some(status) = &parts.status {
+        let counts = [
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
+        ];
+        nonnegative_fields(status, &counts, errors);
+    }
+}
+
+fn strategy(at: &At, errors: &mut FieldErrors) {
+    let rolling = at.field("rollingUpdate");
+    match at.field("type").text() {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
+            for bound in [&unavailable, &surge] {
+                int_or_percent(bound, errors);
+                at_most_100_percent(bound, errors);
+            }
+            match (int_or_percent_value(&unavailable) != 0, int_or_percent_value(&surge) != 0) {
+                (true, true) => surge.invalid(errors, "may not be set when maxUnavailable is non-zero"),
+                (false, false) => unavailable.required(errors, "cannot be 0 when maxSurge is 0"),
+                _ => {}
+            }
+        }
+        other => {
+            let shown = shown(format!("{{\"Type\":{other:?},\"RollingUpdate\":null}}"));
+            errors.push(FieldError::not_supported(&at.path, shown, &["RollingUpdate", "OnDelete"]));
+        }
+    }
+}
 
 fn defaults(set: &mut Value) {
     let Some(spec) = set.as_object_mut().and_then(|fields| nested(fields, "spec")) else { return };

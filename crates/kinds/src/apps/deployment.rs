@@ -3,7 +3,13 @@
 use crate::columns::{age, column, container_images, container_names, name, named, number, selector_text, wide};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use crate::validate::template::{Controller, Parts, replica_status, selector_and_template};
+use crate::validate::{
+    At, at_most_100_percent, int_or_percent, int_or_percent_value, nonnegative, nonnegative_fields, not_decremented,
+    shown,
+};
 use jiff::Timestamp;
+use machinery::field::{FieldError, FieldErrors};
 use serde_json::Value;
 use serde_json::json;
 
@@ -21,9 +27,57 @@ pub static DEPLOYMENT: Kind = Declaration {
     conditional_defaults: Some(defaults),
     on_status_update: Some(on_status_update),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(deployment: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(deployment, old);
+    if let Some(spec) = &parts.spec {
+        nonnegative_fields(spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], errors);
+        let of = Controller { shown: "ReplicaSet", empty_selector: "deployment" };
+        selector_and_template(spec, &of, errors);
+        strategy(&spec.field("strategy"), errors);
+        let deadline = spec.field("progressDeadlineSeconds");
+        nonnegative(&deadline, errors);
+        if deadline.is_set() && deadline.int() <= spec.field("minReadySeconds").int() {
+            deadline.invalid(errors, "must be greater than minReadySeconds");
+        }
+    }
+    parts.keeps(&["selector"], errors);
+    if let Some(status) = &parts.status {
+        replica_status(status, &["updatedReplicas", "readyReplicas", "availableReplicas"], errors);
+        nonnegative_fields(status, &["unavailableReplicas", "collisionCount"], errors);
+        if let Some(old) = &parts.old_status {
+            not_decremented(&status.field("collisionCount"), &old.field("collisionCount"), errors);
+        }
+    }
+}
+
+fn strategy(at: &At, errors: &mut FieldErrors) {
+    let (of, rolling) = (at.field("type"), at.field("rollingUpdate"));
+    match of.text() {
+        "Recreate" => {
+            if rolling.is_set() {
+                rolling.forbidden(errors, "may not be specified when strategy `type` is 'Recreate'");
+            }
+        }
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.field("maxUnavailable"), rolling.field("maxSurge"));
+            int_or_percent(&unavailable, errors);
+            int_or_percent(&surge, errors);
+            if int_or_percent_value(&unavailable) == 0 && int_or_percent_value(&surge) == 0 {
+                unavailable.invalid(errors, "may not be 0 when `maxSurge` is 0");
+            }
+            at_most_100_percent(&unavailable, errors);
+        }
+        other => {
+            let shown = shown(format!("{{\"Type\":{:?},\"RollingUpdate\":null}}", other));
+            errors.push(FieldError::not_supported(&at.path, shown, &["Recreate", "RollingUpdate"]));
+        }
+    }
+}
 
 fn defaults(deployment: &mut Value) {
     let Some(spec) = deployment.as_object_mut().and_then(|fields| nested(fields, "spec")) else { return };

@@ -3,7 +3,9 @@
 use crate::columns::{age, column, container_images, container_names, label_selector, name, named, number, wide};
 use crate::defaults::{nested, set_missing};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use crate::validate::template::{Controller, Parts, replica_counts, replica_status, selector_and_template};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -20,9 +22,23 @@ pub static REPLICA_SET: Kind = Declaration {
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(set: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(set, old);
+    if let Some(spec) = &parts.spec {
+        replica_counts(spec, errors);
+        let of = Controller { shown: "ReplicaSet", empty_selector: "deployment" };
+        selector_and_template(spec, &of, errors);
+    }
+    parts.keeps(&["selector"], errors);
+    if let Some(status) = &parts.status {
+        replica_status(status, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
+    }
+}
 
 fn defaults(set: &mut Value) {
     if let Some(spec) = set.as_object_mut().and_then(|fields| nested(fields, "spec")) {

@@ -1,11 +1,17 @@
 //! `CronJob` (batch/v1): a Job at set times.
 
+use super::cron;
+use super::validate::job_template;
 use crate::columns::{
     age, column, container_images, container_names, count, label_selector, name, named, since, text, text_or, wide,
 };
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use crate::validate::template::Parts;
+use crate::validate::{At, nonnegative, nonnegative_fields};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::{names, object};
 use serde_json::Value;
 use serde_json::json;
 
@@ -22,9 +28,62 @@ pub static CRON_JOB: Kind = Declaration {
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(job: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(job, old);
+    if let Some(spec) = &parts.spec {
+        let schedule = spec.field("schedule");
+        if schedule.must_be_set(errors) {
+            if let Some(complaint) = cron::complaint(schedule.text()) {
+                schedule.invalid(errors, complaint);
+            }
+            if schedule.text().contains("TZ") {
+                schedule.invalid(errors, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
+            }
+        }
+        nonnegative(&spec.field("startingDeadlineSeconds"), errors);
+        if let Some(zone) = spec.set("timeZone") {
+            time_zone(&zone, errors);
+        }
+        spec.field("concurrencyPolicy").required_one_of(&["Allow", "Forbid", "Replace"], errors);
+        job_template(&spec.field("jobTemplate"), errors);
+        nonnegative_fields(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], errors);
+    }
+    if old.is_none() && object::name(job).len() > NAME_BYTES_MAX {
+        let name = At::root(job).fields(&["metadata", "name"]);
+        name.invalid(errors, "must be no more than 52 characters");
+    }
+}
+
+/// A job's name is its own and eleven characters for the time.
+const NAME_BYTES_MAX: usize = names::DNS_LABEL_MAX - 11;
+
+fn time_zone(zone: &At, errors: &mut FieldErrors) {
+    let name = zone.text();
+    if name.is_empty() {
+        return zone.invalid(errors, "timeZone must be nil or non-empty string");
+    }
+    let part_is_valid = |part: &str| {
+        let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+');
+        part != "."
+            && part != ".."
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.bytes().all(known)
+    };
+    if !name.split('/').all(part_is_valid) {
+        return zone.invalid(errors, format!("unknown time zone {name}"));
+    }
+    if name.eq_ignore_ascii_case("local") {
+        zone.invalid(errors, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+    } else if jiff::tz::TimeZone::get(name).is_err() {
+        zone.invalid(errors, format!("unknown time zone {name}"));
+    }
+}
 
 fn defaults(job: &mut Value) {
     let Some(spec) = job.as_object_mut().and_then(|fields| nested(fields, "spec")) else { return };

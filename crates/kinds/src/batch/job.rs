@@ -1,12 +1,17 @@
 //! `Job` (batch/v1): pods that run to completion.
 
+use super::validate;
 use crate::columns::{
     age, column, condition, container_images, container_names, human_duration, instant, label_selector, name, named,
     number, wide,
 };
 use crate::defaults::{is_missing, nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use crate::validate::template::Parts;
+use crate::validate::{At, nonnegative_fields};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::names;
 use machinery::object;
 use serde_json::{Value, json};
 
@@ -24,9 +29,37 @@ pub static JOB: Kind = Declaration {
     conditional_defaults: Some(defaults),
     on_create: Some(generate_selector),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(job: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(job, old);
+    if let Some(spec) = &parts.spec {
+        validate::job_with_selector(spec, errors);
+        let completions = spec.field("completions");
+        if spec.field("completionMode").is("Indexed") && completions.int() > 0 {
+            let host = format!("{}-{}", object::name(job), completions.int() - 1);
+            if !names::dns1123_label(&host).is_empty() {
+                let name = At::root(job).fields(&["metadata", "name"]);
+                name.invalid(errors, format!("will not able to create pod with invalid DNS label: {host}"));
+            }
+        }
+        let (selector, uid) = (spec.field("selector"), object::uid(job));
+        let generated = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+        if old.is_none() && !spec.field("manualSelector").flag() && *selector.value != generated {
+            selector.invalid(errors, "`selector` not auto-generated");
+        }
+        if let Some(old) = &parts.old_spec {
+            validate::job_update(spec, old, errors);
+        }
+    }
+    parts.keeps(&["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"], errors);
+    if let Some(status) = &parts.status {
+        nonnegative_fields(status, &["active", "succeeded", "failed", "ready", "terminating"], errors);
+    }
+}
 
 fn defaults(job: &mut Value) {
     let labels = job["spec"]["template"]["metadata"]["labels"].as_object().cloned();

@@ -2,7 +2,10 @@
 
 use crate::columns::{column, container_images, container_names, labels, name, named};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind};
+use crate::validate::At;
+use crate::validate::template::pod_template;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 
 pub static POD_TEMPLATE: Kind = Declaration {
@@ -13,9 +16,16 @@ pub static POD_TEMPLATE: Kind = Declaration {
     generation: Generation::OfTemplate,
     unconditional_update: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(template: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    if old.is_none_or(|old| old["template"] != template["template"]) {
+        pod_template(&At::root(template).field("template"), errors);
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[

@@ -3,7 +3,9 @@
 use crate::columns::{age, column, container_images, container_names, labels, name, named, number, wide};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use crate::validate::template::{Parts, does_not_match, pod_template, replica_counts, replica_status, runs_for_ever};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -21,9 +23,32 @@ pub static REPLICATION_CONTROLLER: Kind = Declaration {
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(controller: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(controller, old);
+    if let Some(spec) = &parts.spec {
+        replica_counts(spec, errors);
+        let (selector, template) = (spec.field("selector"), spec.field("template"));
+        selector.must_be_set(errors);
+        if !template.is_set() {
+            template.required(errors, "");
+        } else {
+            let labels = template.fields(&["metadata", "labels"]);
+            if selector.entries().any(|(key, value)| labels.value.get(key) != Some(value.value)) {
+                does_not_match(&template, errors);
+            }
+            pod_template(&template, errors);
+            runs_for_ever(&template, "ReplicationController", errors);
+        }
+    }
+    if let Some(status) = &parts.status {
+        replica_status(status, &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"], errors);
+    }
+}
 
 /// The template's labels serve as selector and as labels of the controller itself.
 fn defaults(controller: &mut Value) {

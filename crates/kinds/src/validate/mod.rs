@@ -96,7 +96,8 @@ pub fn counts_within(status: &At, fields: &[&str], of: &str, shown: &str, errors
     for field in fields {
         let count = status.field(field);
         if count.int() > most {
-            count.invalid(errors, format!("cannot be greater than {shown}"));
+            let detail = format!("cannot be greater than {shown}");
+            errors.push(FieldError::invalid(&count.path, count.int(), detail));
         }
     }
 }

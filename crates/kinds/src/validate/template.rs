@@ -6,7 +6,7 @@ use machinery::field::{FieldError, FieldErrors};
 
 use super::pod_spec::pod_spec;
 use super::selector::{is_empty_selector, label_selector, labels, selects};
-use super::{At, immutable, nonnegative};
+use super::{At, counts_within, immutable, nonnegative, nonnegative_fields};
 use crate::meta::validate_annotations;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -126,4 +126,12 @@ impl<'a> Parts<'a> {
 pub fn replica_counts(spec: &At, errors: &mut FieldErrors) {
     nonnegative(&spec.field("replicas"), errors);
     nonnegative(&spec.field("minReadySeconds"), errors);
+}
+
+/// The counts in a status, against each other.
+pub fn replica_status(status: &At, counts: &[&str], errors: &mut FieldErrors) {
+    nonnegative_fields(status, &["replicas", "observedGeneration", "terminatingReplicas"], errors);
+    nonnegative_fields(status, counts, errors);
+    counts_within(status, counts, "replicas", "status.replicas", errors);
+    counts_within(status, &["availableReplicas"], "readyReplicas", "readyReplicas", errors);
 }
