@@ -208,9 +208,10 @@ impl Allocator {
             if !wants {
                 // A port asked for by hand is validation's to refuse; one left over from another type goes.
                 if (old.is_some_and(has_node_ports) || node_port(port).is_none())
-                    && let Some(map) = port.as_object_mut() {
-                        map.remove("nodePort");
-                    }
+                    && let Some(map) = port.as_object_mut()
+                {
+                    map.remove("nodePort");
+                }
                 continue;
             }
             let path = Path::new("spec").child("ports").index(at).child("nodePort");
@@ -326,10 +327,13 @@ pub fn keep(cx: &Cx, new: &mut Value, old: &Value) {
             }
         }
     }
-    if has_health_port(new) && has_health_port(old) && new.pointer("/spec/healthCheckNodePort").is_none()
-        && let Some(value) = old.pointer("/spec/healthCheckNodePort") {
-            object::put(new, &["spec", "healthCheckNodePort"], value.clone());
-        }
+    if has_health_port(new)
+        && has_health_port(old)
+        && new.pointer("/spec/healthCheckNodePort").is_none()
+        && let Some(value) = old.pointer("/spec/healthCheckNodePort")
+    {
+        object::put(new, &["spec", "healthCheckNodePort"], value.clone());
+    }
     if !has_node_ports(new) || !has_node_ports(old) {
         return;
     }

@@ -52,6 +52,8 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// How the server reaches kubelets; without it logs, exec and the like are refused.
     pub kubelet: Option<KubeletClient>,
+    /// Where it is put on record who deletes a pod.
+    pub journal: Option<Arc<dyn journal::Journal>>,
 }
 
 /// The certificate that the API server shows to kubelets, and the authority that signs theirs.
@@ -78,6 +80,7 @@ impl Default for Config {
             service_cidr: "10.96.0.0/12".to_owned(),
             node_ports: (30000, 32767),
             kubelet: None,
+            journal: None,
         }
     }
 }

@@ -25,6 +25,22 @@ pub enum Decider {
     Unknown,
 }
 
+impl Decider {
+    /// Who it is that has this name at the API.
+    pub fn of_user(name: &str) -> Self {
+        match name {
+            "system:kube-scheduler" => Self::Scheduler,
+            "system:apiserver" => Self::ApiServer,
+            "system:kube-controller-manager" => Self::Controller("kube-controller-manager".into()),
+            name if name.starts_with("system:node:") => Self::Kubelet,
+            name => match name.strip_prefix("system:serviceaccount:kube-system:") {
+                Some(controller) => Self::Controller(controller.into()),
+                None => Self::User(name.into()),
+            },
+        }
+    }
+}
+
 impl fmt::Display for Decider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

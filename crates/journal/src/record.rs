@@ -16,6 +16,12 @@ pub trait Journal: Send + Sync + 'static {
     fn write(&self, at: Timestamp, record: Record) -> RecordId;
 }
 
+impl std::fmt::Debug for dyn Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Journal")
+    }
+}
+
 /// Whom a record is about. All empty: the node itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {

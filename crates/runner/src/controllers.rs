@@ -112,7 +112,7 @@ pub async fn run(
         tasks.spawn(work);
     }
     if let Some(client) = scheduling {
-        tasks.spawn(scheduler::work(Api::new(client), letters, listed));
+        tasks.spawn(scheduler::work(Api::new(client), letters, listed, options.refused.clone()));
     }
     tasks.spawn(namespaces::run(shared.clone(), routes.namespaces.clone()));
     let quotas = routes.queue_of("resourcequota-controller");

@@ -19,6 +19,7 @@ mod scheduler;
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 pub use reconcile::Settings;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,24 @@ pub struct Options {
     pub leader_identity: Option<String>,
     /// A client for each controller's own service account; none: all write as the process's user.
     pub accounts: Option<Accounts>,
+    /// Told of each pod that the scheduler finds no node for, before anything is written about it.
+    pub refused: Option<Refused>,
+}
+
+/// Takes a pod and why no node is fit for it.
+#[derive(Clone)]
+pub struct Refused(Arc<dyn Fn(&Pod, &str) + Send + Sync>);
+
+impl Refused {
+    pub fn new(tell: impl Fn(&Pod, &str) + Send + Sync + 'static) -> Refused {
+        Refused(Arc::new(tell))
+    }
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refused")
+    }
 }
 
 /// Gives a client of the API server for a service account in `kube-system`, by its name.
@@ -74,7 +93,7 @@ pub async fn run_control_plane(
 
 /// Runs the scheduler alone until `stop`.
 pub async fn run_scheduler(client: kube::Client, options: Options, stop: CancellationToken) -> Result<(), Error> {
-    let work = scheduler::run(client.clone(), stop.child_token());
+    let work = scheduler::run(client.clone(), options.refused.clone(), stop.child_token());
     elected(client, "kube-scheduler", &options, &stop, work).await
 }
 

@@ -21,11 +21,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::Error;
 use crate::api::Api;
 use crate::controllers::start_reflector;
 use crate::events::{Recorder, Told};
 use crate::execute::Shared;
+use crate::{Error, Refused};
 
 const NAME: &str = "default-scheduler";
 
@@ -99,7 +99,7 @@ fn event(of: Of, object: &Arc<dyn Object>, there: bool) -> Option<ClusterEvent> 
 }
 
 /// Runs the scheduler alone until `stop`.
-pub async fn run(client: kube::Client, stop: CancellationToken) -> Result<(), Error> {
+pub async fn run(client: kube::Client, refused: Option<Refused>, stop: CancellationToken) -> Result<(), Error> {
     let api = Api::new(client);
     let (inbox, letters) = inbox();
     let own: Arc<OnceLock<Weak<Shared>>> = Arc::default();
@@ -119,7 +119,7 @@ pub async fn run(client: kube::Client, stop: CancellationToken) -> Result<(), Er
     let _ = own.set(Arc::downgrade(&shared));
     let mut tasks = JoinSet::new();
     let listed = KINDS.iter().map(|of| start_reflector(&mut tasks, &shared, *of)).collect();
-    tasks.spawn(work(api, letters, listed));
+    tasks.spawn(work(api, letters, listed, refused));
     stop.cancelled().await;
     tasks.shutdown().await;
     Ok(())
@@ -128,6 +128,7 @@ pub async fn run(client: kube::Client, stop: CancellationToken) -> Result<(), Er
 struct Clerk {
     api: Api,
     recorder: Recorder,
+    refused: Option<Refused>,
 }
 
 /// What came of a write.
@@ -141,14 +142,14 @@ enum Outcome {
 type Writing<'a> = FuturesUnordered<BoxFuture<'a, Outcome>>;
 
 /// Decides on pods as changes come in.
-pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receiver<bool>>) {
+pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receiver<bool>>, refused: Option<Refused>) {
     for ready in &mut listed {
         if ready.wait_for(|listed| *listed).await.is_err() {
             return;
         }
     }
     info!("scheduler started");
-    let clerk = Clerk { recorder: Recorder::start(api.clone()), api };
+    let clerk = Clerk { recorder: Recorder::start(api.clone()), api, refused };
     let mut scheduler = Scheduler::new(NAME);
     let mut writing: Writing<'_> = FuturesUnordered::new();
     loop {
@@ -205,6 +206,9 @@ fn decide<'a>(clerk: &'a Clerk, scheduler: &mut Scheduler, pod: &Arc<PodView>, w
         }
         Decision::Refused(refusal) => {
             scheduler.refused(pod, &refusal, now);
+            if let Some(Refused(tell)) = &clerk.refused {
+                tell(&pod.pod, &refusal.message);
+            }
             writing.push(Box::pin(clerk.report(pod.clone(), refusal)));
         }
     }

@@ -217,9 +217,9 @@ fn first_port(pod: &Value) -> u16 {
 async fn service_endpoint(cx: &Cx, name: &str, port: &str) -> Result<(String, u16), Status> {
     let service = fetch(cx, "services", &cx.info.namespace, name).await?;
     let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    let chosen = ports.iter().find(|known| {
-        (port.is_empty() && ports.len() == 1) || known["name"] == port || known["port"] == port
-    });
+    let chosen = ports
+        .iter()
+        .find(|known| (port.is_empty() && ports.len() == 1) || known["name"] == port || known["port"] == port);
     let unavailable = || Status::service_unavailable(format!("no endpoints available for service {:?}", cx.info.name));
     let Some(chosen) = chosen else {
         return Err(Status::service_unavailable(format!("no service port {port:?} found for service {name:?}")));

@@ -3,6 +3,7 @@
 //! `kubernetes/apiserver pkg/registry/rest/delete.go` and `pkg/registry/generic/registry/store.go`.
 
 use jiff::{Span, Timestamp};
+use journal::{Decider, Record, Subject, What};
 use kinds::{Kind, Subresource};
 use machinery::object;
 use machinery::status::{Details, Status};
@@ -73,6 +74,7 @@ fn returns_object(kind: &Kind) -> bool {
 
 /// Deletes the named object, or begins to.
 pub async fn delete_object(cx: &Cx, options: &DeleteOptions) -> Result<Deleted, Status> {
+    let mut on_record = options.dry_run;
     for _ in 0..ATTEMPTS {
         let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
         let old = found.ok_or_else(|| cx.not_found())?;
@@ -80,6 +82,10 @@ pub async fn delete_object(cx: &Cx, options: &DeleteOptions) -> Result<Deleted, 
         admission::validate(cx, Operation::Delete, None, Some(&old.value)).await?;
         let mut new = old.value.clone();
         let step = begin(cx, &mut new, options);
+        if step != Step::Pending && !on_record {
+            put_on_record(cx, &old.value, &new);
+            on_record = true;
+        }
         let key = cx.key(&cx.info.name);
         let revision = match step {
             Step::Pending => return Ok(Deleted { value: old.value, gone: false }),
@@ -96,6 +102,19 @@ pub async fn delete_object(cx: &Cx, options: &DeleteOptions) -> Result<Deleted, 
         }
     }
     Err(Status::modified(&cx.resource(), &cx.info.name))
+}
+
+/// Who asks for the end of a pod is known only here. A kubelet that takes away the last of a pod which somebody else
+/// has deleted is not the one who asked.
+fn put_on_record(cx: &Cx, old: &Value, new: &Value) {
+    let Some(journal) = cx.server.config.journal.as_ref().filter(|_| graceful(&cx.kind)) else { return };
+    let by = Decider::of_user(&cx.user.name);
+    if by == Decider::Kubelet && object::is_being_deleted(old) {
+        return;
+    }
+    let subject = Subject::pod(object::namespace(old), object::name(old), object::uid(old));
+    let grace_seconds = object::deletion_grace_period_seconds(new).unwrap_or(0);
+    journal.write(Timestamp::now(), Record::new(subject, What::DeletionRequested { by, grace_seconds }));
 }
 
 fn check_preconditions(cx: &Cx, old: &Stored, options: &DeleteOptions) -> Result<(), Status> {

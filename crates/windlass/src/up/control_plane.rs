@@ -1,11 +1,14 @@
 //! Store, API server, controllers and scheduler.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use admit::UserInfo;
 use anyhow::Context;
 use apiserver::{ApiServer, KubeletClient};
 use bootstrap::pki::Pki;
+use jiff::Timestamp;
+use journal::{Journal, Record, Subject, What};
 use store::{Embedded, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -16,16 +19,22 @@ use crate::progress::Progress;
 pub async fn start(
     settings: &Settings,
     pki: &Pki,
+    journal: &Arc<dyn Journal>,
     progress: &Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<ApiServer> {
-    let options = store::Options { compact_every: settings.compact_every, ..store::Options::default() };
     let directory = settings.data.join("store");
+    let options = store::Options {
+        compact_every: settings.compact_every,
+        on_slow_sync: Some(slow_sync(journal.clone(), &directory)),
+        ..store::Options::default()
+    };
     let store = Embedded::open(&directory, options)
         .await
         .with_context(|| format!("cannot open the store in {}", directory.display()))?;
     progress.done("store", format_args!("revision {}", store.status().await?.revision));
-    let server = ApiServer::new(config(settings, pki), Arc::new(store)).await.context("cannot start the API server")?;
+    let server =
+        ApiServer::new(config(settings, pki, journal), Arc::new(store)).await.context("cannot start the API server")?;
     let stopping = (server.clone(), stop.clone());
     tokio::spawn(async move {
         stopping.1.cancelled().await;
@@ -34,7 +43,17 @@ pub async fn start(
     Ok(server)
 }
 
-fn config(settings: &Settings, pki: &Pki) -> apiserver::Config {
+/// Puts slow writes of the store on the node's record: much that fails later has its cause there.
+fn slow_sync(journal: Arc<dyn Journal>, directory: &Path) -> store::SlowSync {
+    let path = directory.display().to_string();
+    Arc::new(move |took| {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let what = What::FsyncStall { path: path.clone(), took_ms };
+        journal.write(Timestamp::now(), Record::new(Subject::node(), what));
+    })
+}
+
+fn config(settings: &Settings, pki: &Pki, journal: &Arc<dyn Journal>) -> apiserver::Config {
     apiserver::Config {
         tls_certificate: pki.apiserver.certificate.clone().into_bytes(),
         tls_key: pki.apiserver.key.clone().into_bytes(),
@@ -48,18 +67,31 @@ fn config(settings: &Settings, pki: &Pki) -> apiserver::Config {
             key: pki.apiserver_kubelet_client.key.clone().into_bytes(),
             ca: pki.ca.certificate.clone().into_bytes(),
         }),
+        journal: Some(journal.clone()),
         ..apiserver::Config::default()
     }
 }
 
 /// Controllers and scheduler over one cache. Each controller acts under its own ServiceAccount's name, as upstream's do.
-pub fn run_components(pki: &Pki, server: &ApiServer, stop: &CancellationToken) -> Components {
-    let accounts = server.clone();
+pub fn run_components(
+    pki: &Pki,
+    server: &ApiServer,
+    journal: &Arc<dyn Journal>,
+    stop: &CancellationToken,
+) -> Components {
+    let (accounts, journal) = (server.clone(), journal.clone());
     let options = runner::Options {
         settings: Arc::new(runner::Settings { root_ca: Some(pki.ca.certificate.clone()), ..Default::default() }),
         accounts: Some(runner::Accounts::new(move |name| {
             let user = format!("system:serviceaccount:kube-system:{name}");
             accounts.client(UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]))
+        })),
+        refused: Some(runner::Refused::new(move |pod, message| {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let meta = &pod.metadata;
+            let subject = Subject::pod(text(&meta.namespace), text(&meta.name), text(&meta.uid));
+            let what = What::SchedulingRefused { message: message.to_owned() };
+            journal.write(Timestamp::now(), Record::new(subject, what));
         })),
         ..Default::default()
     };

@@ -5,6 +5,7 @@ mod node;
 mod running;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -49,7 +50,9 @@ async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()>
     let stop = CancellationToken::new();
     let pki = certificates(settings, &progress)?;
     let listener = bind(settings.api).await?;
-    let server = control_plane::start(settings, &pki, &progress, &stop).await?;
+    let journal: Arc<dyn journal::Journal> =
+        Arc::new(store::JournalRing::open(settings.journal(), store::journal_ring::DEFAULT_BYTES)?);
+    let server = control_plane::start(settings, &pki, &journal, &progress, &stop).await?;
     let running = Running::record(settings)?;
     let serving = tokio::spawn({
         let server = server.clone();
@@ -63,9 +66,9 @@ async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()>
         client: &pki.issue_client(ADMIN, Timestamp::now())?,
     };
     let merged = write_kubeconfigs(settings, &access)?;
-    let mut components = control_plane::run_components(&pki, &server, &stop);
+    let mut components = control_plane::run_components(&pki, &server, &journal, &stop);
     if !control_plane_only {
-        node::start(settings, &pki, &server, &progress, &stop, &mut components).await?;
+        node::start(settings, &pki, &server, journal, &progress, &stop, &mut components).await?;
     }
     let also = if merged {
         format!("      (context {:?} also merged into ~/.kube/config)", kubeconfig::CONTEXT)

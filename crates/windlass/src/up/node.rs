@@ -22,8 +22,6 @@ use crate::config::Settings;
 use crate::progress::Progress;
 use crate::version;
 
-/// Bytes that the node's journal may take on disk.
-const JOURNAL_BYTES: u64 = 16 << 20;
 /// The name under which we write the objects of the cluster's DNS.
 const FIELD_MANAGER: &str = "windlass";
 
@@ -32,11 +30,11 @@ pub async fn start(
     settings: &Settings,
     pki: &Pki,
     server: &ApiServer,
+    journal: Arc<dyn journal::Journal>,
     progress: &Progress,
     stop: &CancellationToken,
     components: &mut Components,
 ) -> anyhow::Result<()> {
-    let journal = store::JournalRing::open(settings.journal(), JOURNAL_BYTES)?;
     let bridge = settings.bridge();
     let (containers, network) = tokio::join!(containers(settings), network(settings));
     let (containers, network) = (containers?, network?);
@@ -44,7 +42,7 @@ pub async fn start(
         kubelet_config(settings, pki),
         Arc::new(containers),
         Arc::new(network),
-        Arc::new(journal),
+        journal,
         server.client(UserInfo::new(format!("system:node:{}", settings.node_name), &["system:nodes"])),
     );
     let token = stop.clone();
