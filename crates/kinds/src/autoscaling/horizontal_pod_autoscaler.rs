@@ -19,6 +19,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind = Declaration {
     unconditional_update: true,
     generation: Generation::OfSpec,
     conditional_defaults: Some(defaults_v2),
+    validate: Some(super::validate::v2),
     columns: Some(COLUMNS),
     ..Declaration::NEW
 }
@@ -38,6 +39,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Declaration {
     generation: Generation::OfSpec,
     conditional_defaults: Some(defaults_v1),
     conversion: Some(Conversion { to_storage: v1_to_v2, from_storage: v2_to_v1 }),
+    validate: Some(super::validate::v1),
     columns: Some(COLUMNS),
     ..Declaration::NEW
 }

@@ -2,7 +2,10 @@
 
 use crate::columns::{age, column, condition, human_duration, name, named, text, text_or};
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope, Str, Subresource};
+use crate::validate::At;
+use base64::Engine;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -20,9 +23,63 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Declaration {
     unconditional_update: true,
     columns: Some(COLUMNS),
     on_update: Some(on_update),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+const USAGES: &[&str] = &[
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+/// A certificate lives ten minutes at least.
+const EXPIRATION_SECONDS_MIN: i64 = 600;
+
+fn validate(request: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(request).field("spec");
+    if old.is_some() {
+        return;
+    }
+    let (signer, usages, seconds) = (spec.field("signerName"), spec.field("usages"), spec.field("expirationSeconds"));
+    if signer.must_be_set(errors)
+        && !signer.text().split_once('/').is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty())
+    {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        signer.invalid(errors, detail);
+    }
+    usages.must_be_set(errors);
+    for usage in usages.items() {
+        usage.one_of(USAGES, errors);
+    }
+    if seconds.is_set() && seconds.int() < EXPIRATION_SECONDS_MIN {
+        seconds.invalid(errors, "may not specify a duration less than 600 seconds (10 minutes)");
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(spec.field("request").text()).unwrap_or_default();
+    if !String::from_utf8_lossy(&bytes).contains("-----BEGIN CERTIFICATE REQUEST-----") {
+        spec.field("request").invalid(errors, "PEM block type must be CERTIFICATE REQUEST");
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[

@@ -2,7 +2,9 @@
 
 use crate::columns::{age, column, name, named, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind};
+use crate::validate::{At, nonnegative};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -14,9 +16,19 @@ pub static LEASE: Kind = Declaration {
     schema: "io.k8s.api.coordination.v1.Lease",
     create_on_update: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(lease: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(lease).field("spec");
+    let seconds = spec.field("leaseDurationSeconds");
+    if seconds.is_set() && seconds.int() <= 0 {
+        seconds.invalid(errors, "must be greater than 0");
+    }
+    nonnegative(&spec.field("leaseTransitions"), errors);
+}
 
 const COLUMNS: BuiltInColumns =
     BuiltInColumns { head: &[named("Name", 0), column("Holder", "string"), column("Age", "string")], cells };

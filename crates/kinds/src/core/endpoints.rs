@@ -3,7 +3,10 @@
 use crate::columns::{age, column, count, list, name, named, number, text, with_more};
 use crate::defaults::{objects, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
+use crate::validate::{At, routable_ip};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::names;
 use serde_json::Value;
 use serde_json::json;
 
@@ -18,9 +21,52 @@ pub static ENDPOINTS: Kind = Declaration {
     create_on_update: true,
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(endpoints: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    if old.is_some_and(|old| old["subsets"] == endpoints["subsets"]) {
+        return;
+    }
+    for subset in At::root(endpoints).field("subsets").items() {
+        let lists = [subset.field("addresses"), subset.field("notReadyAddresses")];
+        if lists.iter().all(At::is_empty) {
+            subset.required(errors, "must specify `addresses` or `notReadyAddresses`");
+        }
+        lists.iter().flat_map(At::items).for_each(|at| address(&at, errors));
+        let ports = subset.field("ports");
+        for port in ports.items() {
+            let [name, number, protocol] = ["name", "port", "protocol"].map(|name| port.field(name));
+            if !name.is_empty() {
+                name.invalid_each(errors, names::dns1123_label(name.text()));
+            } else if ports.count() > 1 {
+                name.required(errors, "");
+            }
+            crate::validate::port(&number, errors);
+            protocol.required_one_of(&["SCTP", "TCP", "UDP"], errors);
+            if let Some(application) = port.set("appProtocol") {
+                application.invalid_each(errors, names::qualified_name(application.text()));
+            }
+        }
+    }
+}
+
+fn address(at: &At, errors: &mut FieldErrors) {
+    let [ip, host, node] = ["ip", "hostname", "nodeName"].map(|name| at.field(name));
+    if crate::validate::ip(&ip.path, ip.text(), &[], errors) {
+        routable_ip(&ip.path, ip.text(), errors);
+    } else {
+        ip.invalid(errors, "must be a valid IP address");
+    }
+    if !host.is_empty() {
+        host.invalid_each(errors, names::dns1123_label(host.text()));
+    }
+    if node.is_set() {
+        node.invalid_each(errors, names::dns1123_subdomain(node.text()));
+    }
+}
 
 fn defaults(endpoints: &mut Value) {
     let Some(fields) = endpoints.as_object_mut() else { return };

@@ -2,7 +2,9 @@
 
 use crate::columns::{age, column, name, named, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope, Str, Subresource, Verbs};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::object;
 use serde_json::{Value, json};
 
@@ -22,9 +24,33 @@ pub static NAMESPACE: Kind = Declaration {
     on_create: Some(on_create),
     on_update: Some(on_update),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(namespace: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let at = At::root(namespace);
+    if old.is_none() {
+        let path = at.fields(&["spec", "finalizers"]).path;
+        for name in at.fields(&["spec", "finalizers"]).texts() {
+            errors.invalid_each(&path, name, machinery::names::qualified_name(name));
+            if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
+                let detail = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.push(FieldError::invalid(&path, name, detail));
+            }
+        }
+    }
+    if old.is_some_and(|old| old["status"] != namespace["status"]) {
+        let phase = at.fields(&["status", "phase"]).reported_at(Path::new("status").child("Phase"));
+        let deleting = object::is_being_deleted(namespace);
+        if !deleting && !phase.is("Active") {
+            phase.invalid(errors, "may only be 'Active' if `deletionTimestamp` is empty");
+        } else if deleting && !phase.is("Terminating") {
+            phase.invalid(errors, "may only be 'Terminating' if `deletionTimestamp` is not empty");
+        }
+    }
+}
 
 /// Every namespace carries its own name as a label.
 fn defaults(namespace: &mut Value) {

@@ -3,7 +3,14 @@
 use crate::columns::{access_modes, age, column, name, named, shown, text, text_or, wide};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Str, Subresource};
+use crate::validate::pod_update::difference;
+use crate::validate::resources::amount;
+use crate::validate::selector::node_selector;
+use crate::validate::template::Parts;
+use crate::validate::{self as rules, At, claim, immutable, volume};
 use jiff::Timestamp;
+use machinery::field::{FieldError, FieldErrors, Path};
+use serde_json::Map;
 use serde_json::{Value, json};
 
 pub static PERSISTENT_VOLUME: Kind = Declaration {
@@ -18,9 +25,118 @@ pub static PERSISTENT_VOLUME: Kind = Declaration {
     conditional_defaults: Some(defaults),
     on_create: Some(on_create),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+/// Fields of the spec that say what the volume is, rather than how it is used.
+const USE: &[&str] = &[
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+fn source(spec: &At) -> Map<String, Value> {
+    let fields = spec.value.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, value)| !USE.contains(&name.as_str()) && !value.is_null())
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect()
+}
+
+fn validate(volume: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(volume, old);
+    let Some(spec) = &parts.spec else { return };
+    let modes = spec.field("accessModes");
+    if modes.must_be_set(errors) {
+        claim::access_modes(&modes, errors);
+    }
+    capacity(&spec.field("capacity"), errors);
+    let policy = spec.field("persistentVolumeReclaimPolicy");
+    if !policy.is_empty() {
+        policy.one_of(&["Delete", "Recycle", "Retain"], errors);
+    }
+    if let Some(affinity) = spec.set("nodeAffinity") {
+        match affinity.set("required") {
+            Some(required) => node_selector(&required, errors),
+            None => affinity.field("required").required(errors, "must specify required node constraints"),
+        }
+    }
+    sources(spec, errors);
+    claim::class_name(&spec.field("storageClassName"), errors);
+    spec.field("volumeMode").optional_one_of(&["Block", "Filesystem"], errors);
+    let Some(before) = &parts.old_spec else { return };
+    let (now, was) = (Value::Object(source(spec)), Value::Object(source(before)));
+    if now != was {
+        let text = "spec.persistentvolumesource is immutable after creation";
+        let detail = format!("{text}\n{}", difference(&was, &now));
+        errors.push(FieldError::forbidden(&spec.path.child("persistentvolumesource"), detail));
+    }
+    let mode = spec.field("volumeMode").reported_at(Path::new("volumeMode"));
+    immutable(&mode, &before.field("volumeMode"), errors);
+}
+
+fn capacity(at: &At, errors: &mut FieldErrors) {
+    at.must_be_set(errors);
+    if at.field("storage").value.is_null() || at.count() > 1 {
+        let shown = if at.is_set() { at.shown() } else { rules::shown("{}") };
+        errors.push(FieldError::not_supported(&at.path, shown, &["storage"]));
+    }
+    for (_, entry) in at.entries() {
+        let quantity = amount(entry.value);
+        if quantity.value() < 0 {
+            errors.push(FieldError::invalid(&entry.path, quantity.value(), "must be a valid resource quantity"));
+        }
+        if quantity.sign() <= 0 {
+            errors.push(FieldError::invalid(&entry.path, quantity.to_string(), "must be greater than zero"));
+        }
+    }
+}
+
+fn sources(spec: &At, errors: &mut FieldErrors) {
+    let found = source(spec);
+    if found.is_empty() {
+        return spec.required(errors, "must specify a volume type");
+    }
+    // `hostPath` is looked at first, `nfs` after it.
+    let mut names: Vec<&String> = found.keys().collect();
+    names.sort_by_key(|name| (*name != "hostPath", *name != "nfs"));
+    for (at, name) in names.into_iter().enumerate() {
+        let source = spec.field(name);
+        match (at, name.as_str()) {
+            (0, "hostPath") => volume::host_path(&source, errors),
+            (0, "nfs") => volume::nfs(&source, errors),
+            (0, "csi") => {
+                volume::csi_driver_name(&source.field("driver"), errors);
+                source.field("volumeHandle").must_be_set(errors);
+            }
+            (0, "local") => {
+                if source.field("path").must_be_set(errors) {
+                    volume::no_backsteps(&source.field("path"), errors);
+                }
+                if !spec.field("nodeAffinity").is_set() {
+                    let detail = "Local volume requires node affinity";
+                    errors.push(FieldError::required(&Path::new("metadata").child("annotations"), detail));
+                }
+            }
+            (0, _) => {}
+            _ => source.forbidden(errors, "may not specify more than 1 volume type"),
+        }
+    }
+    let path = spec.fields(&["hostPath", "path"]);
+    let policy = spec.field("persistentVolumeReclaimPolicy");
+    let is_root = path.text().starts_with('/') && path.text().split('/').all(|part| matches!(part, "" | "."));
+    if is_root && policy.is("Recycle") {
+        policy.forbidden(errors, "may not be 'recycle' for a hostPath mount of '/'");
+    }
+}
 
 fn defaults(volume: &mut Value) {
     let Some(fields) = volume.as_object_mut() else { return };

@@ -2,7 +2,14 @@
 
 use crate::columns::{access_modes, age, column, name, named, shown, text, text_or, wide};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str, Subresource};
+use crate::prepare::set_or_remove;
+use crate::validate::pod_update::difference;
+use crate::validate::resources::amount;
+use crate::validate::template::Parts;
+use crate::validate::{At, claim, immutable};
 use jiff::Timestamp;
+use machinery::field::{FieldErrors, Path};
+use machinery::object;
 use serde_json::{Value, json};
 
 pub static PERSISTENT_VOLUME_CLAIM: Kind = Declaration {
@@ -15,9 +22,43 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Declaration {
     unconditional_update: true,
     on_create: Some(on_create),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(claim: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(claim, old);
+    let Some(spec) = &parts.spec else { return };
+    claim::spec(spec, errors);
+    let Some(before) = &parts.old_spec else { return };
+    let bound = claim["status"]["phase"] == "Bound";
+    let mut kept = spec.value.clone();
+    let mut keep = |path: &[&str]| set_or_remove(&mut kept, path, object::at(before.value, path).cloned());
+    if before.field("volumeName").is_empty() {
+        keep(&["volumeName"]);
+    }
+    if !before.field("storageClassName").is_set() {
+        keep(&["storageClassName"]);
+    }
+    if bound {
+        keep(&["resources", "requests", "storage"]);
+        keep(&["volumeAttributesClassName"]);
+    }
+    if kept != *before.value {
+        let text =
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        spec.forbidden(errors, format!("{text}\n{}", difference(before.value, &kept)));
+    }
+    let storage = |of: &At| amount(of.fields(&["resources", "requests", "storage"]).value);
+    let held = amount(At::root(claim).fields(&["status", "capacity", "storage"]).value);
+    if storage(spec) < storage(before) && storage(spec) <= held {
+        let requests = spec.fields(&["resources", "requests", "storage"]);
+        requests.forbidden(errors, "field can not be less than status.capacity");
+    }
+    let mode = spec.field("volumeMode").reported_at(Path::new("volumeMode"));
+    immutable(&mode, &before.field("volumeMode"), errors);
+}
 
 /// A new claim is pending; the older and the newer way to name its data's source say the same.
 fn on_create(claim: &mut Value) {

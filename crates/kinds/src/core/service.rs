@@ -5,6 +5,7 @@ use crate::defaults::{Fields, nested, objects, set_missing, set_unset, text_of};
 use crate::facts::is_zero;
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Str, Subresource};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::{Value, json};
 
 pub static SERVICE: Kind = Declaration {
@@ -23,9 +24,14 @@ pub static SERVICE: Kind = Declaration {
     conditional_defaults: Some(defaults),
     on_update: Some(on_update),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(service: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    super::service_rules::validate(service, old, errors);
+}
 
 /// Three hours: how long a client stays with its endpoint under `ClientIP` affinity.
 const AFFINITY_SECONDS: i64 = 10800;

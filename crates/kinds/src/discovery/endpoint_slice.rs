@@ -2,7 +2,10 @@
 
 use crate::columns::{age, column, list, name, named, shown, text, with_more};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind};
+use crate::validate::{At, immutable_unshown, routable_ip};
 use jiff::Timestamp;
+use machinery::field::{FieldError, FieldErrors};
+use machinery::names;
 use serde_json::Value;
 use serde_json::json;
 
@@ -15,9 +18,79 @@ pub static ENDPOINT_SLICE: Kind = Declaration {
     generation: Generation::OfAll,
     unconditional_update: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(slice: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let at = At::root(slice);
+    let of = at.field("addressType");
+    of.required_one_of(&["FQDN", "IPv4", "IPv6"], errors);
+    if let Some(old) = old {
+        immutable_unshown(&of, &At::root(old).field("addressType"), errors);
+    }
+    let mut seen = Vec::new();
+    for port in at.field("ports").items() {
+        let name = port.field("name");
+        if !name.is_empty() {
+            name.invalid_each(errors, names::dns1123_label(name.text()));
+        }
+        if seen.contains(&name.text()) {
+            errors.push(FieldError::duplicate(&name.path, name.text()));
+        }
+        seen.push(name.text());
+        port.field("protocol").required_one_of(&["SCTP", "TCP", "UDP"], errors);
+        if let Some(application) = port.set("appProtocol") {
+            application.invalid_each(errors, names::qualified_name(application.text()));
+        }
+    }
+    if old.is_some_and(|old| old["endpoints"] == slice["endpoints"]) {
+        return;
+    }
+    for endpoint in at.field("endpoints").items() {
+        self::endpoint(&endpoint, of.text(), errors);
+    }
+}
+
+fn endpoint(at: &At, of: &str, errors: &mut FieldErrors) {
+    const ADDRESSES_MAX: usize = 100;
+    let addresses = at.field("addresses");
+    if addresses.is_empty() {
+        addresses.required(errors, "");
+    } else if addresses.count() > ADDRESSES_MAX {
+        errors.push(FieldError::too_many(&addresses.path, addresses.count(), ADDRESSES_MAX));
+    }
+    for address in addresses.items() {
+        let text = address.text();
+        if of == "FQDN" {
+            address.invalid_each(errors, names::dns1123_subdomain(text));
+            continue;
+        }
+        if !matches!(of, "IPv4" | "IPv6") || !crate::validate::ip(&address.path, text, &[], errors) {
+            continue;
+        }
+        if text.contains(':') != (of == "IPv6") {
+            errors.push(FieldError::invalid(&addresses.path, text, format!("must be an {of} address")));
+        }
+        routable_ip(&address.path, text, errors);
+    }
+    if let Some(node) = at.set("nodeName") {
+        node.invalid_each(errors, names::dns1123_subdomain(node.text()));
+    }
+    if let Some(host) = at.set("hostname") {
+        host.invalid_each(errors, names::dns1123_label(host.text()));
+    }
+    let mut seen = Vec::new();
+    for zone in at.fields(&["hints", "forZones"]).items() {
+        let name = zone.field("name");
+        if seen.contains(&name.text()) {
+            name.duplicate(errors);
+        }
+        seen.push(name.text());
+        name.invalid_each(errors, names::label_value(name.text()));
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[

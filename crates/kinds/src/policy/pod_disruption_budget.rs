@@ -2,7 +2,11 @@
 
 use crate::columns::{age, column, name, named, number, shown};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use crate::validate::selector::label_selector;
+use crate::validate::template::Parts;
+use crate::validate::{at_most_100_percent, int_or_percent, nonnegative_fields};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,9 +20,31 @@ pub static POD_DISRUPTION_BUDGET: Kind = Declaration {
     subresources: &[Subresource::Status],
     generation: Generation::OfSpec,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(budget: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let parts = Parts::of(budget, old);
+    if let Some(spec) = &parts.spec {
+        let (least, most) = (spec.field("minAvailable"), spec.field("maxUnavailable"));
+        if least.is_set() && most.is_set() {
+            let detail = "minAvailable and maxUnavailable cannot be both set";
+            spec.invalid(errors, detail);
+        }
+        for bound in [least, most].iter().filter(|bound| bound.is_set()) {
+            int_or_percent(bound, errors);
+            at_most_100_percent(bound, errors);
+        }
+        label_selector(&spec.field("selector"), errors);
+        spec.field("unhealthyPodEvictionPolicy").optional_one_of(&["AlwaysAllow", "IfHealthyBudget"], errors);
+    }
+    if let Some(status) = &parts.status {
+        let counts = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
+        nonnegative_fields(status, &counts, errors);
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[

@@ -3,6 +3,7 @@
 use crate::columns::{age, column, name, named, subjects, text, wide};
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -17,9 +18,14 @@ pub static CLUSTER_ROLE_BINDING: Kind = Declaration {
     unconditional_update: true,
     create_on_update: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(binding: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    super::validate::binding(binding, old, false, errors);
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[

@@ -1,6 +1,10 @@
 //! `Role` (rbac.authorization.k8s.io/v1): rules that may be granted in one namespace.
 
+use super::validate::rules;
 use crate::kind::{Declaration, Kind, NameRule};
+use crate::validate::At;
+use machinery::field::FieldErrors;
+use serde_json::Value;
 
 pub static ROLE: Kind = Declaration {
     kind: "Role",
@@ -11,6 +15,12 @@ pub static ROLE: Kind = Declaration {
     name_rule: NameRule::PathSegment,
     unconditional_update: true,
     create_on_update: true,
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(role: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let at = At::root(role);
+    rules(&at.field("rules"), true, errors);
+}

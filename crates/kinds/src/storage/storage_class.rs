@@ -3,7 +3,11 @@
 use crate::columns::{age, column, flag_or, named, text, text_or};
 use crate::defaults::set_missing;
 use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Str};
+use crate::validate::selector::label_key;
+use crate::validate::{At, immutable_unshown};
 use jiff::Timestamp;
+use machinery::field::{FieldError, FieldErrors};
+use machinery::names;
 use serde_json::Value;
 use serde_json::json;
 
@@ -18,9 +22,37 @@ pub static STORAGE_CLASS: Kind = Declaration {
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(class: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let at = At::root(class);
+    if let Some(old) = old {
+        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            immutable_unshown(&at.field(field), &At::root(old).field(field), errors);
+        }
+        return;
+    }
+    let provisioner = at.field("provisioner");
+    if provisioner.must_be_set(errors) {
+        let name = provisioner.text().to_lowercase();
+        errors.invalid_each(&provisioner.path, &name, names::qualified_name(&name));
+    }
+    let parameters = at.field("parameters");
+    if parameters.entries().any(|(key, _)| key.is_empty()) {
+        errors.push(FieldError::invalid(&parameters.path, "", "field can not be empty."));
+    }
+    at.field("reclaimPolicy").optional_one_of(&["Delete", "Retain"], errors);
+    at.field("volumeBindingMode").optional_one_of(&["Immediate", "WaitForFirstConsumer"], errors);
+    for term in at.field("allowedTopologies").items() {
+        for requirement in term.field("matchLabelExpressions").items() {
+            requirement.field("values").must_be_set(errors);
+            label_key(&requirement.field("key"), errors);
+        }
+    }
+}
 
 fn defaults(class: &mut Value) {
     let Some(fields) = class.as_object_mut() else { return };

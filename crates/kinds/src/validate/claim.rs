@@ -43,6 +43,14 @@ pub fn spec(at: &At, errors: &mut FieldErrors) {
     class_name(&at.field("storageClassName"), errors);
     at.field("volumeMode").optional_one_of(&["Block", "Filesystem"], errors);
     let (source, reference) = (at.set("dataSource"), at.set("dataSourceRef"));
+    let known = |source: &At| {
+        let (group, kind) = (source.field("apiGroup").text(), source.field("kind").text());
+        matches!((group, kind), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+    };
+    if source.as_ref().is_some_and(|source| !known(source)) {
+        // Upstream drops a source it does not know, and its copy, before it looks at them.
+        return class_name(&at.field("volumeAttributesClassName"), errors);
+    }
     source.iter().chain(&reference).for_each(|source| data_source(source, errors));
     if let (Some(source), Some(reference)) = (source, reference) {
         let detail = if !reference.field("namespace").is_empty() {

@@ -7,6 +7,7 @@
 pub mod affinity;
 pub mod claim;
 pub mod container;
+pub mod data;
 pub mod env;
 pub mod handler;
 pub mod pod_spec;
@@ -21,7 +22,7 @@ mod at;
 mod net;
 
 pub use at::At;
-pub use net::{cidr, cidr_strict, ip, ip_strict, routable_ip};
+pub use net::{cidr, ip, is_within, routable_ip};
 
 use machinery::field::{BadValue, FieldError, FieldErrors};
 use machinery::names;
@@ -38,6 +39,13 @@ pub fn nonnegative(at: &At, errors: &mut FieldErrors) {
 pub fn nonnegative_fields(at: &At, fields: &[&str], errors: &mut FieldErrors) {
     for field in fields {
         nonnegative(&at.field(field), errors);
+    }
+}
+
+/// The same where the rule is declared with the type, which shows no value.
+pub fn immutable_unshown(new: &At, old: &At, errors: &mut FieldErrors) {
+    if new.value != old.value && !(new.is_empty() && old.is_empty()) {
+        errors.push(FieldError::invalid(&new.path, shown("null"), "field is immutable"));
     }
 }
 

@@ -37,17 +37,6 @@ pub fn ip(path: &Path, text: &str, known: &[&str], errors: &mut FieldErrors) -> 
     false
 }
 
-/// An address in a newer field, which must be in its canonical form.
-pub fn ip_strict(path: &Path, text: &str, errors: &mut FieldErrors) {
-    if ip(path, text, &[], errors)
-        && let Ok(address) = text.parse::<IpAddr>()
-        && address.to_string() != text
-    {
-        let detail = format!("must be in canonical form (\"{address}\")");
-        errors.push(FieldError::invalid(path, text, detail));
-    }
-}
-
 fn split(text: &str) -> Option<(IpAddr, u32)> {
     let (address, bits) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
@@ -92,15 +81,10 @@ pub fn cidr(path: &Path, text: &str, known: &[&str], errors: &mut FieldErrors) -
     false
 }
 
-/// A CIDR in a newer field, which must be in its canonical form.
-pub fn cidr_strict(path: &Path, text: &str, errors: &mut FieldErrors) {
-    if cidr(path, text, &[], errors)
-        && let Some((address, bits)) = split(text)
-        && format!("{address}/{bits}") != text
-    {
-        let detail = format!("must be in canonical form (\"{address}/{bits}\")");
-        errors.push(FieldError::invalid(path, text, detail));
-    }
+/// Whether a network is a part of another, and not all of it.
+pub fn is_within(inner: &str, outer: &str) -> bool {
+    let (Some((inner, inner_bits)), Some((outer, bits))) = (split(inner), split(outer)) else { return false };
+    inner.is_ipv4() == outer.is_ipv4() && bits < inner_bits && network(inner, bits) == outer
 }
 
 /// An address that traffic can be sent to.

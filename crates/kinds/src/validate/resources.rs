@@ -64,6 +64,11 @@ fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
+/// One of Kubernetes' own, short names.
+pub fn is_standard(name: &str) -> bool {
+    STANDARD.contains(&name)
+}
+
 /// Counted in whole numbers.
 pub fn is_integer(name: &str) -> bool {
     INTEGERS.contains(&name) || is_extended(name)
