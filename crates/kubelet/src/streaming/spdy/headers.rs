@@ -16,6 +16,7 @@ const BLOCK_MAX: usize = 1 << 20;
 const CHUNK: usize = 4096;
 
 impl Headers {
+    #[cfg(test)]
     pub fn new(pairs: &[(&str, &str)]) -> Headers {
         Headers(pairs.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_string())).collect())
     }
