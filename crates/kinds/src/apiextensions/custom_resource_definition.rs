@@ -3,7 +3,10 @@
 use crate::columns::{column, condition, flag_or, join_texts, list, name, named, text, wide};
 use crate::defaults::{nested, set_missing, set_unset, text_of};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str, Subresource};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::names as rules;
 use serde_json::{Value, json};
 
 pub static CUSTOM_RESOURCE_DEFINITION: Kind = Declaration {
@@ -21,9 +24,102 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Declaration {
     storage_prefix: "apiextensions.k8s.io/customresourcedefinitions",
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+/// `kubernetes/apiextensions-apiserver pkg/apis/apiextensions/validation/validation.go`: the rules.
+fn validate(definition: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    if old.is_some_and(|old| old["spec"] == definition["spec"]) {
+        return;
+    }
+    let at = At::root(definition);
+    let spec = at.field("spec");
+    let (group, names) = (spec.field("group"), spec.field("names"));
+    let name = at.fields(&["metadata", "name"]);
+    if name.text() != format!("{}.{}", names.field("plural").text(), group.text()) {
+        name.invalid(errors, "must be spec.names.plural+\".\"+spec.group");
+    }
+    if group.must_be_set(errors) {
+        let complaints = rules::dns1123_subdomain(group.text());
+        if !complaints.is_empty() {
+            group.invalid(errors, complaints.join(","));
+        } else if !group.text().contains('.') {
+            group.invalid(errors, "should be a domain with at least one dot");
+        }
+    }
+    spec.field("scope").required_one_of(&["Cluster", "Namespaced"], errors);
+    validate_names(&names, errors);
+    validate_versions(&spec, &at.fields(&["status", "storedVersions"]), errors);
+}
+
+fn validate_names(names: &At, errors: &mut FieldErrors) {
+    for field in ["plural", "singular", "kind", "listKind"].map(|name| names.field(name)) {
+        field.must_be_set(errors);
+    }
+    let mut check = |at: &At, text: &str, prefix: &str| {
+        let complaints = rules::dns1035_label(text);
+        if !text.is_empty() && !complaints.is_empty() {
+            at.invalid(errors, format!("{prefix}{}", complaints.join(",")));
+        }
+    };
+    for field in ["plural", "singular"].map(|name| names.field(name)) {
+        check(&field, field.text(), "");
+    }
+    for field in ["kind", "listKind"].map(|name| names.field(name)) {
+        check(&field, &field.text().to_lowercase(), "may have mixed case, but should otherwise match: ");
+    }
+    for item in names.field("shortNames").items().chain(names.field("categories").items()) {
+        check(&item, item.text(), "");
+    }
+    let (kind, list) = (names.field("kind"), names.field("listKind"));
+    if !kind.is_empty() && kind.value == list.value {
+        list.invalid(errors, "kind and listKind may not be the same");
+    }
+}
+
+fn validate_versions(spec: &At, stored: &At, errors: &mut FieldErrors) {
+    let versions = spec.field("versions");
+    let mut seen = Vec::new();
+    for version in versions.items() {
+        let name = version.field("name");
+        let complaints = rules::dns1035_label(name.text());
+        if !complaints.is_empty() {
+            name.invalid(errors, complaints.join(","));
+        }
+        if seen.contains(&name.text()) {
+            versions.invalid(errors, "must contain unique version names");
+        }
+        seen.push(name.text());
+        let schema = version.fields(&["schema", "openAPIV3Schema"]);
+        if !schema.is_set() {
+            schema.required(errors, "");
+            continue;
+        }
+        // A definition with one version is looked at as if its schema stood beside the versions.
+        let path = match versions.count() {
+            1 => spec.path.child("validation").child("openAPIV3Schema"),
+            _ => schema.path.clone(),
+        };
+        if let Err(found) = machinery::schema::crd::parse(schema.value, &path) {
+            errors.extend(found);
+        }
+    }
+    if versions.items().filter(|version| version.field("storage").flag()).count() != 1 {
+        versions.invalid(errors, "must have exactly one version marked as storage version");
+        if stored.is_empty() {
+            stored.invalid(errors, "must have at least one stored version");
+        }
+    }
+    let preserve = spec.field("preserveUnknownFields");
+    if preserve.flag() {
+        let detail =
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        preserve.invalid(errors, detail);
+    }
+    spec.fields(&["conversion", "strategy"]).optional_one_of(&["None", "Webhook"], errors);
+}
 
 fn defaults(definition: &mut Value) {
     let stored =

@@ -50,16 +50,12 @@ fn validate(secret: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
         }
         "kubernetes.io/dockercfg" => docker(&data, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => docker(&data, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if !has("username") && !has("password") {
-                need("username");
-                need("password");
-            }
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => {
+            need("username");
+            need("password");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.field("ssh-privatekey").is_empty() {
-                errors.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.field("ssh-privatekey").is_empty() => {
+            errors.push(FieldError::required(&data.path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             need("tls.crt");

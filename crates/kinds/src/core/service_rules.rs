@@ -207,7 +207,8 @@ fn traffic(spec: &At, errors: &mut FieldErrors) {
     } else if !external.is_empty() {
         external.invalid(errors, "may only be set for externally-accessible services");
     }
-    if !(of.is("LoadBalancer") && external.is("Local")) && !check.is_empty() {
+    let checked = of.is("LoadBalancer") && external.is("Local");
+    if !checked && !check.is_empty() {
         check.invalid(errors, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'");
     } else if !check.is_empty() {
         validate::port(&check, errors);
