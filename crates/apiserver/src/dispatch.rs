@@ -72,7 +72,12 @@ fn cx(
     request: &Request<Body>,
     accept: Accept,
 ) -> Cx {
-    Cx::new(Arc::clone(server), Arc::clone(kind), user, info, query.clone(), request.headers().clone(), accept)
+    let cx =
+        Cx::new(Arc::clone(server), Arc::clone(kind), user, info, query.clone(), request.headers().clone(), accept);
+    if !cx.kind.deprecation.is_empty() {
+        cx.warn(cx.kind.deprecation.as_ref());
+    }
+    cx
 }
 
 fn subresource<'a>(kind: &'a Kind, info: &RequestInfo) -> Option<&'a Subresource> {

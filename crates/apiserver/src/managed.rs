@@ -41,7 +41,15 @@ impl Frame {
 /// Notes what `manager` changed from `old` to `new`. A failure costs the tracking, never the write.
 pub fn record(cx: &Cx, new: &mut Value, old: Option<&Value>, manager: &str, part: &Part) {
     let frame = Frame::of(cx, part);
-    apply::update(old.unwrap_or(&Value::Null), new, &frame.write(cx, part, manager));
+    let empty;
+    let old = match old {
+        Some(old) => old,
+        None => {
+            empty = cx.kind.empty();
+            &empty
+        }
+    };
+    apply::update(old, new, &frame.write(cx, part, manager));
 }
 
 /// The object after an apply, or upstream's conflict.

@@ -16,8 +16,7 @@ pub struct Filter {
 
 impl Filter {
     pub fn new(kind: &Kind, options: &ListOptions) -> Result<Filter, Status> {
-        let labels = Selector::parse(&options.label_selector)
-            .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = Selector::parse(&options.label_selector).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(&options.field_selector).map_err(Status::bad_request)?;
         let mut known = vec!["metadata.name"];
         if kind.namespaced() {

@@ -32,6 +32,11 @@ pub async fn write(server: &Arc<Inner>) -> Result<(), Status> {
         let class = json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description });
         ensure(server, class).await?;
     }
+    let cidrs = json!({ "cidrs": [server.config.service_cidr] });
+    ensure(server, json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "kubernetes" }, "spec": cidrs,
+    }))
+    .await?;
     for role in admit::policy::bootstrap_objects() {
         ensure_role(server, role).await?;
     }

@@ -39,7 +39,22 @@ pub fn prepare_for_create(cx: &Cx, value: &mut Value, suffix: &str) {
     let uid = uuid::Uuid::new_v4().to_string();
     object::metadata_mut(value).remove("resourceVersion");
     cx.kind.prepare_for_create(value, &Fresh { now: cx.now, uid: &uid, suffix });
+    if cx.kind.subresources.contains(&Subresource::Approval) {
+        note_requester(cx, value);
+    }
     default(&cx.kind, value);
+}
+
+/// What needs approval tells who asked for it, whatever the client wrote there.
+/// `kubernetes/kubernetes pkg/registry/certificates/certificates/strategy.go: PrepareForCreate`.
+fn note_requester(cx: &Cx, value: &mut Value) {
+    let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["username", "uid", "groups", "extra"] {
+        spec.remove(field);
+    }
+    if let Ok(Value::Object(user)) = serde_json::to_value(&cx.user) {
+        spec.extend(user);
+    }
 }
 
 /// Time as objects show it: RFC 3339 to the second, in UTC.

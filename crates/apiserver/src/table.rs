@@ -51,6 +51,22 @@ fn row(kind: &Kind, object: &Value, include: Include, now: Timestamp) -> Value {
             .chain(columns.iter().map(|(column, path)| kinds::custom::cell(object, column, path, now)))
             .collect(),
     };
+    with_object(cells, object, include)
+}
+
+/// A table of one row, for an object that is no kind's own.
+pub fn single(head: &[(&str, &str, &str, &str)], cells: Vec<Value>, object: &Value, include: Include) -> Value {
+    let define = |(name, of, format, description): &(&str, &str, &str, &str)| json!({ "name": name, "type": of, "format": format, "description": description, "priority": 0 });
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": { "resourceVersion": object.pointer("/metadata/resourceVersion") },
+        "columnDefinitions": head.iter().map(define).collect::<Vec<_>>(),
+        "rows": [with_object(cells, object, include)],
+    })
+}
+
+fn with_object(cells: Vec<Value>, object: &Value, include: Include) -> Value {
     match include {
         Include::None => json!({ "cells": cells, "object": null }),
         Include::Metadata => json!({ "cells": cells, "object": respond::partial(object) }),

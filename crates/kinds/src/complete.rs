@@ -37,6 +37,21 @@ fn complete_object(object: &mut Map<String, Value>, definition: &Definition) {
     }
 }
 
+/// The zero value of a definition as Go writes it: no defaults, only the fields that are always there.
+pub fn skeleton(name: &str) -> Value {
+    let mut object = Map::new();
+    for (name, field) in definition(name).into_iter().flat_map(|definition| &definition.fields) {
+        let value = match (field.empty, field.of.resolve()) {
+            (Empty::Zero, Type::Definition(inner)) => skeleton(inner),
+            (Empty::Zero, of) => zero(of),
+            (Empty::Null, _) => Value::Null,
+            (Empty::Kept | Empty::Omitted, _) => continue,
+        };
+        object.insert((*name).to_owned(), value);
+    }
+    Value::Object(object)
+}
+
 /// What a missing field becomes.
 fn absent(field: &Field) -> Option<Value> {
     if let Some(default) = field.declared_default() {

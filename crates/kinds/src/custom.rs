@@ -39,6 +39,7 @@ impl Kind {
             "" => format!("{kind}List"),
             list_kind => list_kind.to_owned(),
         };
+        let deprecation = deprecation(spec, served);
         Kind {
             names: Names {
                 kind: Cow::Owned(kind),
@@ -68,9 +69,45 @@ impl Kind {
             on_status_update: None,
             validate: None,
             status_keeps_metadata: true,
+            created_with_status: false,
+            deprecation: Cow::Owned(deprecation),
             unconditional_update: false,
             create_on_update: false,
         }
+    }
+}
+
+/// What a client of a deprecated version is told.
+/// `kubernetes/apiextensions-apiserver pkg/apiserver/customresource_handler.go: defaultDeprecationWarning`.
+fn deprecation(spec: &Value, served: &Value) -> String {
+    if served["deprecated"] != true {
+        return String::new();
+    }
+    if let Some(words) = served.get("deprecationWarning").and_then(Value::as_str) {
+        return words.to_owned();
+    }
+    let (group, kind, version) = (text(spec, "/group"), text(spec, "/names/kind"), text(served, "/name"));
+    let words = format!("{group}/{version} {kind} is deprecated");
+    let kept = list(spec, "/versions").iter().filter(|one| one["served"] == true && one["deprecated"] != true);
+    match kept.map(|one| text(one, "/name")).filter(|one| rank(one) > rank(version)).max_by_key(|one| rank(one)) {
+        Some(better) => format!("{words}; use {group}/{better} {kind}"),
+        None => words,
+    }
+}
+
+/// How stable and how new a version is by its name: `v2` over `v1` over `v2beta1`, anything else last.
+fn rank(version: &str) -> (u8, u32, u32) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let (stage, major, minor) = if let Some((major, minor)) = rest.split_once("beta") {
+        (2, major, minor)
+    } else if let Some((major, minor)) = rest.split_once("alpha") {
+        (1, major, minor)
+    } else {
+        (3, rest, "0")
+    };
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => (stage, major, minor),
+        _ => (0, 0, 0),
     }
 }
 

@@ -234,6 +234,10 @@ pub struct Kind {
     pub validate: Option<Validate>,
     /// Whether an update of the status leaves labels, annotations and owners alone.
     pub status_keeps_metadata: bool,
+    /// Whether a new object may come with a status.
+    pub created_with_status: bool,
+    /// What a client is warned of when it uses the kind; empty for most.
+    pub deprecation: Str,
     /// Whether an update without `resourceVersion` is taken (upstream's `AllowUnconditionalUpdate`).
     pub unconditional_update: bool,
     /// Whether a PUT to a name that does not exist creates it (upstream's `AllowCreateOnUpdate`).
@@ -271,6 +275,8 @@ pub struct Declaration {
     pub on_status_update: Option<PrepareUpdate>,
     pub validate: Option<Validate>,
     pub status_keeps_metadata: bool,
+    pub created_with_status: bool,
+    pub deprecation: &'static str,
     pub unconditional_update: bool,
     pub create_on_update: bool,
 }
@@ -310,6 +316,8 @@ impl Declaration {
         on_status_update: None,
         validate: None,
         status_keeps_metadata: false,
+        created_with_status: false,
+        deprecation: "",
         unconditional_update: false,
         create_on_update: false,
     };
@@ -357,6 +365,8 @@ impl Declaration {
             on_status_update: self.on_status_update,
             validate: self.validate,
             status_keeps_metadata: self.status_keeps_metadata,
+            created_with_status: self.created_with_status,
+            deprecation: Str::Borrowed(self.deprecation),
             unconditional_update: self.unconditional_update,
             create_on_update: self.create_on_update,
         }

@@ -69,6 +69,7 @@ impl Kind {
             }
         }
         if self.has_status()
+            && !self.created_with_status
             && let Value::Object(fields) = object
         {
             fields.remove("status");
@@ -77,6 +78,14 @@ impl Kind {
             rule(object);
         }
         self.complete(object);
+    }
+
+    /// What every object of the kind has before anything is written into it: the creator owns only what goes beyond.
+    pub fn empty(&self) -> Value {
+        match &self.schema {
+            SchemaSource::Facts(name) => crate::complete::skeleton(name),
+            SchemaSource::Custom(_) => json!({}),
+        }
     }
 
     /// Completes the object with what its type always has.

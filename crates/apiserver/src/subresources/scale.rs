@@ -7,17 +7,18 @@ use serde_json::{Value, json};
 
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
+use crate::negotiate::Shape;
 use crate::query::WriteOptions;
 use crate::strategy::Part;
 use crate::verbs::patch;
 use crate::verbs::write::{self, Tracking, Update};
-use crate::{codec, respond};
+use crate::{codec, respond, table};
 
 pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.info.verb == "get" {
         let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
         let found = found.ok_or_else(|| cx.not_found())?;
-        return respond::tree(cx, 200, &scale_of(&found.value, paths));
+        return answer(cx, scale_of(&found.value, paths));
     }
     let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
     let given = match cx.info.verb.as_str() {
@@ -40,7 +41,29 @@ pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<Htt
     })
     .await?;
     let written = written.ok_or_else(|| cx.not_found())?;
-    respond::tree(cx, 200, &scale_of(&written, paths))
+    answer(cx, scale_of(&written, paths))
+}
+
+/// A Scale in the form asked for.
+/// `kubernetes/kubernetes pkg/printers/internalversion/printers.go: printScale`.
+fn answer(cx: &Cx, scale: Value) -> Result<HttpResponse, Status> {
+    if cx.accept.shape != Shape::Table {
+        return respond::tree(cx, 200, &scale);
+    }
+    let count = |pointer: &str| scale.pointer(pointer).cloned().unwrap_or_else(|| json!(0));
+    let cells = vec![
+        json!(object::name(&scale)),
+        count("/spec/replicas"),
+        count("/status/replicas"),
+        kinds::columns::age(&scale, cx.now),
+    ];
+    let head = [
+        ("Name", "string", "name", "Name must be unique within a namespace."),
+        ("Desired", "integer", "", "The number of replicas that are wanted."),
+        ("Available", "integer", "", "The number of replicas that are there."),
+        ("Age", "string", "", "The time since the object was created."),
+    ];
+    respond::tree(cx, 200, &table::single(&head, cells, &scale, cx.accept.include))
 }
 
 fn at(object: &Value, path: &str) -> Option<Value> {

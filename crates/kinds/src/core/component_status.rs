@@ -15,6 +15,7 @@ pub static COMPONENT_STATUS: Kind = Declaration {
     schema: "io.k8s.api.core.v1.ComponentStatus",
     verbs: Verbs::GET.and(Verbs::LIST),
     columns: Some(COLUMNS),
+    deprecation: "v1 ComponentStatus is deprecated in v1.19+",
     ..Declaration::NEW
 }
 .build();

@@ -19,6 +19,7 @@ pub static ENDPOINTS: Kind = Declaration {
     storage_prefix: "services/endpoints",
     unconditional_update: true,
     create_on_update: true,
+    deprecation: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
     validate: Some(validate),

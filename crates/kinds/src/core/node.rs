@@ -17,6 +17,7 @@ pub static NODE: Kind = Declaration {
     fields: &[Str::Borrowed("spec.unschedulable")],
     storage_prefix: "minions",
     unconditional_update: true,
+    created_with_status: true,
     columns: Some(COLUMNS),
     ..Declaration::NEW
 }

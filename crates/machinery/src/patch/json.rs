@@ -22,7 +22,9 @@ pub fn apply(object: &Value, operations: &Value) -> Result<Value, Status> {
             Value::Null => return Ok(object.clone()),
             Value::Array(_) => unreachable!("arrays are taken above"),
         };
-        let text = format!("json: cannot unmarshal {found} into Go value of type jsonpatch.Patch");
+        let text = format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+        );
         return Err(Status::bad_request(text));
     };
     if operations.len() > OPERATIONS_MAX {
