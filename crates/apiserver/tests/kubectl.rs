@@ -162,3 +162,33 @@ async fn users_may_do_what_their_roles_allow() {
     let can = cluster.kubectl(&["auth", "can-i", "list", "pods", "--as", "bob", "--as-group", "developers"], "").await;
     assert_eq!(can.good(), "yes\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_that_do_not_exist_or_are_going_are_told_in_upstreams_words() {
+    let cluster = Cluster::start().await;
+    let unknown = "{apiVersion: v9, kind: Foo, metadata: {name: x}}";
+    let words = cluster.kubectl(&["create", "-f", "-"], unknown).await.bad();
+    assert!(
+        words.contains("no matches for kind \"Foo\" in version \"v9\"\nensure CRDs are installed first"),
+        "{words}"
+    );
+    let listed = cluster.kubectl(&["get", "endpoints"], "").await;
+    let warning = "Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\n";
+    assert!(listed.ok && listed.err.starts_with(warning), "{}", listed.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_object_keeps_and_owns_what_upstream_lets_it() {
+    let cluster = with_account().await;
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n}, status: {capacity: {cpu: '4'}}}";
+    cluster.kubectl(&["create", "-f", "-"], node).await.good();
+    let path = "jsonpath={.status.capacity.cpu} {.metadata.managedFields[0].fieldsV1.f:status.f:capacity}";
+    let made = cluster.kubectl(&["get", "node", "n", "--show-managed-fields", "-o", path], "").await.good();
+    assert!(made.starts_with("4 {"), "{made}");
+    cluster.kubectl(&["create", "deployment", "web", "--image=nginx"], "").await.good();
+    let path = "jsonpath={.metadata.managedFields[0].fieldsV1.f:spec}";
+    let owned = cluster.kubectl(&["get", "deployment", "web", "--show-managed-fields", "-o", path], "").await.good();
+    assert!(owned.starts_with("{\"f:progressDeadlineSeconds\":{},\"f:replicas\":{}"), "{owned}");
+    let scale = cluster.kubectl(&["get", "deployment", "web", "--subresource=scale"], "").await.good();
+    assert!(scale.starts_with("NAME   DESIRED   AVAILABLE   AGE\nweb    1         0           "), "{scale}");
+}

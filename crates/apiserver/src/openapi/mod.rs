@@ -4,6 +4,7 @@
 //! `kubernetes/kube-openapi pkg/handler3: the index, the hash in a document's URL, and its caching headers`.
 
 mod descriptions;
+mod gnostic;
 mod paths;
 mod schemas;
 
@@ -28,14 +29,14 @@ use crate::server::Inner;
 pub struct Documents(Mutex<BTreeMap<String, (String, Bytes)>>);
 
 impl Documents {
-    fn get(&self, path: &str, hash: &str, make: impl FnOnce() -> Value) -> Bytes {
+    fn get(&self, path: &str, hash: &str, make: impl FnOnce() -> Vec<u8>) -> Bytes {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         if let Some((made_for, bytes)) = known
             && made_for == hash
         {
             return bytes;
         }
-        let bytes = Bytes::from(make().to_string());
+        let bytes = Bytes::from(make());
         let mut documents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         documents.insert(path.to_owned(), (hash.to_owned(), bytes.clone()));
         bytes
@@ -106,7 +107,7 @@ pub fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) -> Res
     if headers.get(header::IF_NONE_MATCH) == Some(&etag) {
         return Ok(wire::answer(StatusCode::NOT_MODIFIED, "application/json", wire::empty()));
     }
-    let bytes = server.openapi.get(path, &hash, || document_v3(server, &kinds));
+    let bytes = server.openapi.get(path, &hash, || document_v3(server, &kinds).to_string().into_bytes());
     let mut response = wire::answer(StatusCode::OK, "application/json", wire::full(bytes));
     response.headers_mut().insert(header::ETAG, etag);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
@@ -116,15 +117,19 @@ pub fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) -> Res
     Ok(response)
 }
 
+fn media_of(clause: &str) -> &str {
+    clause.split(';').next().unwrap_or_default().trim()
+}
+
 /// Documents are written as JSON alone.
 fn json_only(headers: &HeaderMap) -> Result<(), Status> {
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
     if accepted.peek().is_none() {
         return Ok(());
     }
-    let json = accepted.flat_map(|value| value.split(',')).any(|clause| {
-        matches!(clause.split(';').next().unwrap_or_default().trim(), "application/json" | "*/*" | "application/*")
-    });
+    let json = accepted
+        .flat_map(|value| value.split(','))
+        .any(|clause| matches!(media_of(clause), "application/json" | "*/*" | "application/*"));
     if json { Ok(()) } else { Err(respond::not_acceptable()) }
 }
 
@@ -167,10 +172,15 @@ fn all_schemas(server: &Inner, kinds: &[Arc<Kind>], mut wanted: BTreeSet<String>
 
 /// `/openapi/v2`: the same in the older format.
 pub fn v2(server: &Inner, headers: &HeaderMap) -> Result<HttpResponse, Status> {
-    json_only(headers)?;
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let packed = accepted.any(|value| value.split(',').any(|clause| gnostic::is_media(media_of(clause))));
+    if !packed {
+        json_only(headers)?;
+    }
     let kinds = server.catalog.load().all().to_vec();
     let hash = hash(server, "v2", &kinds);
-    let bytes = server.openapi.get("v2", &hash, || {
+    let (path, media) = if packed { ("v2.pb", gnostic::MEDIA) } else { ("v2", "application/json") };
+    let bytes = server.openapi.get(path, &hash, || {
         let mut wanted = BTreeSet::new();
         let mut paths = Map::new();
         for kind in &kinds {
@@ -181,7 +191,7 @@ pub fn v2(server: &Inner, headers: &HeaderMap) -> Result<HttpResponse, Status> {
             "swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions,
         });
         schemas::to_v2(&mut document);
-        document
+        if packed { gnostic::encode(&document) } else { document.to_string().into_bytes() }
     });
-    Ok(wire::answer(StatusCode::OK, "application/json", wire::full(bytes)))
+    Ok(wire::answer(StatusCode::OK, media, wire::full(bytes)))
 }
