@@ -3,6 +3,7 @@
 //! A scenario begins with `# controller KEY [AT] [failure REASON]` and is followed by the objects. `AT` is in seconds
 //! after the day begins at which all scenarios play; the plan comes after `=====`. `UPDATE_SCENARIOS=1 cargo test` writes
 //! it anew.
+#![cfg(test)]
 
 use std::fmt::Write as _;
 use std::path::Path;

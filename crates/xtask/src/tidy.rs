@@ -40,8 +40,11 @@ pub fn sources(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The part of a file before its test module.
+/// The part of a file before its test module; nothing of a file that is wholly one (`#![cfg(test)]`).
 pub fn without_tests(text: &str) -> &str {
+    if text.contains("\n#![cfg(test)]\n") {
+        return "";
+    }
     match text.find("\n#[cfg(test)]\nmod ") {
         Some(at) => &text[..at],
         None => text,

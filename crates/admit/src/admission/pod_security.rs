@@ -176,6 +176,12 @@ const SAFE_SYSCTLS: &[&str] = &[
 ];
 
 fn baseline(spec: &PodSpec, all: &[Named], level: Level, found: &mut Vec<String>) {
+    of_the_host(spec, all, found);
+    of_the_kernel(spec, all, level, found);
+}
+
+/// Shares of the host: its namespaces, ports and paths.
+fn of_the_host(spec: &PodSpec, all: &[Named], found: &mut Vec<String>) {
     let host: Vec<&str> =
         [(spec.host_network, "hostNetwork=true"), (spec.host_pid, "hostPID=true"), (spec.host_ipc, "hostIPC=true")]
             .into_iter()
@@ -197,6 +203,10 @@ fn baseline(spec: &PodSpec, all: &[Named], level: Level, found: &mut Vec<String>
         let noun = if paths.len() == 1 { "volume" } else { "volumes" };
         found.push(format!("hostPath volumes ({noun} {})", paths.join(", ")));
     }
+}
+
+/// What a container may ask of the kernel: privileges, capabilities, /proc, seccomp, sysctls.
+fn of_the_kernel(spec: &PodSpec, all: &[Named], level: Level, found: &mut Vec<String>) {
     if let Some(who) = listed(all, |c| c.context.and_then(|s| s.privileged) == Some(true)) {
         found.push(format!("privileged ({who} must not set securityContext.privileged=true)"));
     }
