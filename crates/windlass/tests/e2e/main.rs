@@ -22,7 +22,7 @@ type Alone = fn();
 fn main() {
     let arguments = Arguments::from_args();
     let shared: Arc<Mutex<Option<Arc<Node>>>> = Arc::default();
-    let tables: [&[(&str, Shared)]; 3] = [workloads::TESTS, &streams::TESTS[..1], objects::TESTS];
+    let tables: [&[(&str, Shared)]; 3] = [workloads::TESTS, streams::TESTS, objects::TESTS];
     let mut trials: Vec<Trial> = Vec::new();
     for (name, test) in tables.into_iter().flatten() {
         let shared = Arc::clone(&shared);
