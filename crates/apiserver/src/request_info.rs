@@ -3,6 +3,7 @@
 //! `kubernetes/apiserver pkg/endpoints/request/requestinfo.go` decides the same from the same parts.
 
 use http::Method;
+use machinery::fields::FieldSelector;
 
 use crate::query::Query;
 
@@ -88,6 +89,14 @@ impl RequestInfo {
             "get" => {
                 let watch = query.get("watch").is_some_and(|value| !matches!(value, "false" | "0" | ""));
                 self.verb = if watch { "watch" } else { "list" }.to_owned();
+                // Whoever may read only one object may list and watch just that one.
+                if let Ok(selector) = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
+                    && let Some(name) = selector.required_value("metadata.name")
+                    && !name.contains(['/', '%'])
+                    && !matches!(name, "." | "..")
+                {
+                    self.name = name.to_owned();
+                }
             }
             "delete" => self.verb = "deletecollection".to_owned(),
             _ => {}
@@ -156,6 +165,10 @@ mod tests {
         assert_eq!(parse(Method::GET, "/api/v1/namespaces/x"), "get /v1 ns=x namespaces name=x");
         assert_eq!(parse(Method::PUT, "/api/v1/namespaces/x/finalize"), "update /v1 ns=x namespaces/finalize name=x");
         assert_eq!(parse(Method::GET, "/api/v1/namespaces/x/pods?watch=1"), "watch /v1 ns=x pods name=");
+        assert_eq!(
+            parse(Method::GET, "/api/v1/namespaces/x/secrets?watch=1&fieldSelector=metadata.name%3Ds"),
+            "watch /v1 ns=x secrets name=s"
+        );
         assert_eq!(
             parse(Method::DELETE, "/apis/apps/v1/namespaces/x/deployments"),
             "deletecollection apps/v1 ns=x deployments name="

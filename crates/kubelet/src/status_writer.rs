@@ -131,11 +131,29 @@ fn to_map(status: Option<&PodStatus>) -> Map<String, Value> {
 /// The fields that differ, `null` for those that are gone. Conditions merge by type, so all of ours go when one differs.
 fn changes(before: &Map<String, Value>, after: &Map<String, Value>) -> Map<String, Value> {
     let set = after.iter().filter(|(field, value)| before.get(*field) != Some(value));
-    let set = set.map(|(field, value)| (field.clone(), value.clone()));
+    let set = set.map(|(field, value)| match field.as_str() {
+        "conditions" => (field.clone(), conditions(before.get(field), value)),
+        _ => (field.clone(), value.clone()),
+    });
     // Fields that other writers own never come from the worker, so only ours are taken back.
     let ours = ["reason", "message", "podIP", "podIPs", "ephemeralContainerStatuses"];
     let gone = ours.iter().filter(|field| before.contains_key(**field) && !after.contains_key(**field));
     set.chain(gone.map(|field| (field.to_string(), Value::Null))).collect()
+}
+
+/// A condition is merged field by field: what it no longer says has to be taken back.
+fn conditions(before: Option<&Value>, after: &Value) -> Value {
+    let mut all = after.clone();
+    for condition in all.as_array_mut().into_iter().flatten() {
+        let same = |had: &&Value| had["type"] == condition["type"];
+        let Some(had) = before.and_then(Value::as_array).and_then(|all| all.iter().find(same)) else { continue };
+        for field in ["reason", "message"] {
+            if had.get(field).is_some() && condition.get(field).is_none() {
+                condition[field] = Value::Null;
+            }
+        }
+    }
+    all
 }
 
 #[cfg(test)]
@@ -149,5 +167,10 @@ mod tests {
         let after = map(json!({"phase": "Running", "hostIP": "1"}));
         assert_eq!(Value::Object(changes(&before, &after)), json!({"phase": "Running", "reason": null}));
         assert!(changes(&after, &after).is_empty());
+        let unready = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "c"});
+        let before = map(json!({"conditions": [unready]}));
+        let after = map(json!({"conditions": [{"type": "Ready", "status": "True"}]}));
+        let wanted = json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]});
+        assert_eq!(Value::Object(changes(&before, &after)), wanted);
     }
 }

@@ -1,5 +1,7 @@
 //! `windlass why`: the journal's answer, read from its files, so that neither API server nor store is needed.
 
+use std::io::Write;
+
 use anyhow::Context;
 use journal::{Subject, explain};
 
@@ -31,9 +33,13 @@ pub fn run(settings: &Settings, arguments: &Arguments) -> anyhow::Result<()> {
     let mut subject = Subject::pod(namespace, name, "");
     subject.container.clone_from(&arguments.container);
     let chain = explain(&records, &subject);
-    match arguments.output.as_str() {
-        "json" => println!("{}", serde_json::to_string_pretty(&chain)?),
-        _ => print!("{chain}"),
+    let text = match arguments.output.as_str() {
+        "json" => format!("{}\n", serde_json::to_string_pretty(&chain)?),
+        _ => chain.to_string(),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // A reader such as `head` has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the answer"),
     }
-    Ok(())
 }

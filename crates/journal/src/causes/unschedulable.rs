@@ -7,7 +7,13 @@ use crate::story::Story;
 pub(super) fn find<'a>(story: &Story<'a>) -> Option<Finding<'a>> {
     let decisive = story.newest_first().find(|stored| matches!(stored.record.what, What::SchedulingRefused { .. }))?;
     let What::SchedulingRefused { message } = &decisive.record.what else { return None };
-    if story.newest_first().any(|stored| matches!(stored.record.what, What::PodAdmitted) && stored.id > decisive.id) {
+    // Taken in since; or deleted, which a scheduler that is just at it may learn too late.
+    let is_over = |stored: &Stored| match stored.record.what {
+        What::PodAdmitted => stored.id > decisive.id,
+        What::DeletionRequested { .. } => true,
+        _ => false,
+    };
+    if story.newest_first().any(is_over) {
         return None;
     }
     let refusals: Vec<&Stored> =

@@ -7,6 +7,7 @@ mod lifecycle;
 mod node;
 mod objects;
 mod streams;
+mod why;
 mod workloads;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +35,7 @@ fn main() {
             run(|| test(&node.namespace(name)))
         }));
     }
-    for (name, test) in lifecycle::TESTS {
+    for (name, test) in lifecycle::TESTS.iter().chain(why::TESTS) {
         let test: Alone = *test;
         trials.push(Trial::test(*name, move || run(test)));
     }

@@ -114,6 +114,13 @@ impl Node {
         if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
     }
 
+    /// The file that limits how many processes all the node's pods may have.
+    pub fn process_limit(&self) -> PathBuf {
+        let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(PathBuf::from);
+        let limits = hierarchies.map(|path| path.join(format!("windlass-e2e-{}/pids.max", self.number)));
+        limits.into_iter().find(|path| path.exists()).unwrap()
+    }
+
     /// Mounts, interfaces, cgroups and processes of this node that are still there.
     pub fn left_behind(&self) -> Vec<String> {
         let place = self.directory.path().display().to_string();
