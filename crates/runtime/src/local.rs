@@ -301,10 +301,12 @@ impl Runtime for Containers {
     }
 
     async fn pull(&self, image: &str, auth: &[RegistryAuth]) -> Result<Image, PullError> {
+        self.0.images.settled(image).await;
         self.0.puller.pull(image, auth).await
     }
 
     async fn image(&self, image: &str) -> Result<Option<Image>, RuntimeError> {
+        self.0.images.settled(image).await;
         Ok(self.0.images.find(image).map(|i| i.image()))
     }
 

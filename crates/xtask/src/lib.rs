@@ -4,6 +4,7 @@
 //! shape of the source, `cargo xtask crates` the table of crates in `ARCHITECTURE.md`. Each is a library function
 //! with a test, so `cargo test -p xtask` runs them all. Nothing here is part of the product.
 
+pub mod bench;
 pub mod crates;
 pub mod facts;
 pub mod tidy;

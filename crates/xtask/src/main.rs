@@ -12,6 +12,22 @@ enum Command {
     Tidy,
     /// Check the table of crates in ARCHITECTURE.md and the purity of layers 1 to 3.
     Crates,
+    /// Measure what a user waits for and what a node takes, as root, against a release build.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// Start of a node, pods, and what it takes when idle; prints the table of docs/benchmarks.md.
+    Up {
+        #[arg(long, default_value = "target/x86_64-unknown-linux-gnu/release/windlass")]
+        binary: std::path::PathBuf,
+        #[arg(long, default_value = "kubectl")]
+        kubectl: std::path::PathBuf,
+        #[arg(long, default_value_t = 15)]
+        samples: usize,
+    },
 }
 
 fn main() -> Result<()> {
@@ -23,6 +39,10 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Tidy => report(&xtask::tidy::check(&root)?),
+        Command::Bench(Bench::Up { binary, kubectl, samples }) => {
+            println!("{}", xtask::bench::up(binary, kubectl, samples)?);
+            Ok(())
+        }
         Command::Crates => report(&xtask::crates::check(&root)?),
     }
 }

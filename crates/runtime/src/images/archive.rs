@@ -8,13 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 
 use super::import::{architecture, invalid};
 use super::reference::Reference;
 use super::store::{ConfigFile, Images, Stored};
-use super::unpack::{decompress, hex_digest};
+use super::unpack::{decompress, hex_digest, sha256};
 
 impl Images {
     /// Imports every image of an archive, compressed or not. `name` names an image that has no name in it.
@@ -89,7 +88,7 @@ struct Parts<'a> {
 }
 
 fn digest_of(data: &[u8]) -> String {
-    let mut hash = Sha256::new();
+    let mut hash = sha256();
     hash.update(data);
     hex_digest(hash)
 }

@@ -9,4 +9,4 @@ pub mod store;
 pub mod unpack;
 pub mod user;
 
-pub use store::{Images, Stored};
+pub use store::{Coming, Images, Stored};

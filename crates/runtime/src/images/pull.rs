@@ -15,13 +15,12 @@ use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth as Secret;
 use oci_client::{Client, Reference as Remote};
 use pods::ports::{Image, PullError, RegistryAuth};
-use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::import::architecture;
 use super::reference::Reference;
 use super::store::{ConfigFile, Images};
-use super::unpack::hex_digest;
+use super::unpack::{hex_digest, sha256};
 
 /// How one registry is reached.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
@@ -261,7 +260,7 @@ impl Puller {
 
 fn digest_file(path: &Path) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
+    let mut hash = sha256();
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match file.read(&mut buffer)? {
@@ -304,7 +303,7 @@ impl Source {
         let asked = self.client.pull_manifest_raw(remote, &self.secret, MANIFEST_TYPES).await;
         let (text, _) = asked.map_err(|e| e.into_pull_error(reference))?;
         // Counted here, whatever the registry's headers say.
-        let mut hash = Sha256::new();
+        let mut hash = sha256();
         hash.update(&text);
         let actual = hex_digest(hash);
         match remote.digest() {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pods::ports::Image;
-use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::reference::Reference;
-use super::unpack::{Unpacked, hex_digest, unpack};
+use super::unpack::{Unpacked, hex_digest, sha256, unpack};
 use crate::layout::write_atomically;
 use crate::spec::ImageConfig;
 
@@ -53,6 +53,22 @@ impl Stored {
 pub struct Images {
     directory: PathBuf,
     index: Mutex<Vec<Stored>>,
+    /// Names of images that are being made here at this moment.
+    coming: watch::Sender<BTreeSet<String>>,
+}
+
+/// An image that is being made: who asks for it by this name waits until this is dropped.
+pub struct Coming {
+    tag: String,
+    names: watch::Sender<BTreeSet<String>>,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.names.send_modify(|names| {
+            names.remove(&self.tag);
+        });
+    }
 }
 
 /// A layer's directory: the first half of its diff id, short so that many fit into one mount's options.
@@ -115,7 +131,8 @@ impl Images {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
-        let images = Self { directory: directory.to_owned(), index: Mutex::new(index) };
+        let images =
+            Self { directory: directory.to_owned(), index: Mutex::new(index), coming: watch::Sender::default() };
         images.remove_unfinished()?;
         Ok(images)
     }
@@ -159,6 +176,23 @@ impl Images {
         write_atomically(&self.directory.join("index.json"), &text)?;
         *index = next;
         Ok(result)
+    }
+
+    /// Announces an image that will be here soon, so that the node need not wait for it but its pods do.
+    pub fn announce(&self, name: &str) -> Option<Coming> {
+        let tag = Reference::parse(name)?.tagged()?;
+        self.coming.send_modify(|names| {
+            names.insert(tag.clone());
+        });
+        Some(Coming { tag, names: self.coming.clone() })
+    }
+
+    /// Returns when nobody is making an image of this name.
+    pub async fn settled(&self, name: &str) {
+        let Some(tag) = Reference::parse(name).and_then(|reference| reference.tagged()) else { return };
+        let mut coming = self.coming.subscribe();
+        // The sender lives as long as we do, so the wait cannot fail.
+        let _settled = coming.wait_for(|names| !names.contains(&tag)).await;
     }
 
     pub fn list(&self) -> Vec<Stored> {
@@ -232,7 +266,7 @@ impl Images {
         // A layer that occurs twice would be the same directory twice, which overlayfs refuses; the upper one counts.
         let mut seen = BTreeSet::new();
         layers.retain(|l| seen.insert(l.clone()));
-        let mut hash = Sha256::new();
+        let mut hash = sha256();
         hash.update(config);
         let id = hex_digest(hash);
         write_atomically(&self.blob(&id)?, config)?;

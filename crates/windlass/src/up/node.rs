@@ -69,12 +69,14 @@ pub async fn start(
 
 async fn containers(settings: &Settings) -> anyhow::Result<Containers> {
     let containers = Containers::open(settings.runtime()).await.context("cannot start the container runtime")?;
-    let (containers, installed) = tokio::task::spawn_blocking(move || {
-        let installed = builtin::install(containers.images());
-        (containers, installed)
-    })
-    .await?;
-    installed.context("cannot install the built-in image")?;
+    let (runtime, coming) = (containers.clone(), containers.images().announce(builtin::IMAGE));
+    // Copying and hashing the binary takes longer than everything else here, and only its pods need to wait for it.
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = builtin::install(runtime.images()) {
+            tracing::error!(%error, image = builtin::IMAGE, "cannot install the built-in image");
+        }
+        drop(coming);
+    });
     Ok(containers)
 }
 
