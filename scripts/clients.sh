@@ -7,6 +7,6 @@ minor=${kubernetes#v1.}
 minor=${minor%%.*}
 version=k8s.io/component-base/version
 mkdir -p bin
-CGO_ENABLED=0 go build -trimpath -o bin/kubectl \
+CGO_ENABLED=0 go build -o bin/kubectl \
   -ldflags "-s -w -X $version.gitVersion=$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$minor" \
   k8s.io/kubernetes/cmd/kubectl

@@ -10,6 +10,8 @@ use net::Cidr;
 use runtime::Registry;
 use serde::Deserialize;
 
+use crate::up::Running;
+
 /// Where `up`, `down`, `reset`, `why` and `image` find a node's files.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -124,6 +126,8 @@ impl Options {
         };
         let root = rustix::process::geteuid().is_root();
         let data = self.data_dir.or(file.data_dir).map_or_else(|| default_data(root), Ok)?;
+        // What an earlier `up` on this data made keeps its names, unless told otherwise.
+        let before = Running::read(&data)?;
         let cluster_range = cidr("cluster-cidr", self.cluster_cidr.or(file.cluster_cidr), "10.244.0.0/16")?;
         let first = Cidr::new(cluster_range.address(), cluster_range.prefix().max(24));
         let node_range = match self.pod_cidr.or(file.pod_cidr) {
@@ -138,7 +142,9 @@ impl Options {
         let kubeconfig = if root { PathBuf::from("/etc/windlass/admin.conf") } else { data.join("admin.conf") };
         let tls_san = if self.tls_san.is_empty() { file.tls_san } else { self.tls_san };
         Ok(Settings {
-            run: self.run_dir.or(file.run_dir).unwrap_or_else(|| PathBuf::from("/run/windlass")),
+            run: (self.run_dir.or(file.run_dir))
+                .or_else(|| before.as_ref().map(|note| note.run.clone()))
+                .unwrap_or_else(|| PathBuf::from("/run/windlass")),
             node_name: self.node_name.or(file.node_name).map_or_else(host_name, Ok)?,
             node_ip: self.node_ip.or(file.node_ip).unwrap_or_else(default_address),
             api: SocketAddr::new(bind, self.secure_port.or(file.secure_port).unwrap_or(6443)),
@@ -148,8 +154,12 @@ impl Options {
             node_range,
             service_range: cidr("service-cidr", self.service_cidr.or(file.service_cidr), "10.96.0.0/12")?,
             cluster_domain: self.cluster_domain.or(file.cluster_domain).unwrap_or_else(|| "cluster.local".to_owned()),
-            bridge: self.bridge.or(file.bridge).unwrap_or_else(|| "windlass0".to_owned()),
-            cgroup_root: self.cgroup_root.or(file.cgroup_root).unwrap_or_else(|| "/windlass".to_owned()),
+            bridge: (self.bridge.or(file.bridge))
+                .or_else(|| before.as_ref().map(|note| note.bridge.clone()))
+                .unwrap_or_else(|| "windlass0".to_owned()),
+            cgroup_root: (self.cgroup_root.or(file.cgroup_root))
+                .or_else(|| before.as_ref().map(|note| note.cgroup_root.clone()))
+                .unwrap_or_else(|| "/windlass".to_owned()),
             pod_logs: self.pod_logs_dir.or(file.pod_logs_dir).unwrap_or_else(|| PathBuf::from("/var/log/pods")),
             manifests: self.pod_manifest_path.or(file.pod_manifest_path).unwrap_or_else(|| data.join("manifests")),
             pods_max: self.max_pods.or(file.max_pods).unwrap_or(110),

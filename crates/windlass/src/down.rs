@@ -21,7 +21,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     if rustix::process::geteuid().is_root() {
         remove_node(settings, &progress)?;
     }
-    Ok(())
+    Running::remove(&settings.data)
 }
 
 pub fn reset(settings: &Settings, yes: bool) -> anyhow::Result<()> {
@@ -55,7 +55,8 @@ fn confirmed(data: &Path) -> anyhow::Result<bool> {
 }
 
 fn stop_process(settings: &Settings, progress: &Progress) -> anyhow::Result<()> {
-    let Some(pid) = Running::find(settings)?.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+    let Some(pid) = Running::read(&settings.data)?.and_then(|note| Pid::from_raw(i32::try_from(note.process()?).ok()?))
+    else {
         return Ok(());
     };
     // A descriptor of the process, so that the signal cannot reach another that got its number.

@@ -53,7 +53,7 @@ async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()>
     let journal: Arc<dyn journal::Journal> =
         Arc::new(store::JournalRing::open(settings.journal(), store::journal_ring::DEFAULT_BYTES)?);
     let server = control_plane::start(settings, &pki, &journal, &progress, &stop).await?;
-    let running = Running::record(settings)?;
+    Running::record(settings)?;
     let serving = tokio::spawn({
         let server = server.clone();
         async move { server.serve(listener).await }
@@ -83,7 +83,6 @@ async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()>
     if let Err(error) = serving.await {
         tracing::warn!(%error, "the API server did not end well");
     }
-    running.remove();
     ended
 }
 
