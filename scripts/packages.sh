@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A packages=(
   [build]="gcc libc6-dev cmake libseccomp-dev pkg-config"
-  [test]="busybox-static docker-registry dnsutils iproute2 nftables procps"
+  [test]="busybox-static docker-registry dnsutils iproute2 nftables procps skopeo"
 )
 missing=()
 for set in "$@"; do

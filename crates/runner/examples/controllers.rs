@@ -38,7 +38,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let accounts = Accounts::new(move |name| {
         as_account(&format!("system:serviceaccount:kube-system:{name}")).unwrap_or_else(|_| fallback.clone())
     });
-    let options = Options { settings: Arc::new(settings), leader_identity: None, accounts: Some(accounts) };
+    let options =
+        Options { settings: Arc::new(settings), leader_identity: None, accounts: Some(accounts), ..Options::default() };
     let stop = CancellationToken::new();
     let work = runner::run_control_plane(manager, scheduler, options, stop.clone());
     let control_plane = tokio::spawn(work);

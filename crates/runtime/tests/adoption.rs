@@ -37,7 +37,7 @@ async fn victim() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_outlive_the_process_and_are_adopted() {
-    let Some(node) = Node::new().await else { return };
+    let node = Node::new().await;
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "victim", "--ignored", "--nocapture"])
         .env(DIRECTORY, node.directory.path())
@@ -77,7 +77,7 @@ async fn containers_outlive_the_process_and_are_adopted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_whose_shim_was_killed_is_ended() {
-    let Some(node) = Node::new().await else { return };
+    let node = Node::new().await;
     let pod = node.pod().await;
     let id = node.start(&pod, "main", &["sleep", "1000"]).await.unwrap();
     let pid = node.runtime.container(&id).await.unwrap().pid.unwrap();

@@ -11,18 +11,9 @@ use pods::ports::{
     ContainerPhase, ExecSpec, ImageMount, Mount, Resources, Runtime, RuntimeError, SandboxSpec, Seccomp, Security,
 };
 
-macro_rules! node {
-    () => {
-        match Node::new().await {
-            Some(node) => node,
-            None => return,
-        }
-    };
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_logs_and_tells_the_exit_code() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let id = node.start(&pod, "main", &["sh", "-c", "echo out; echo err >&2; printf last; exit 3"]).await.unwrap();
     let exit = node.wait(&id).await;
@@ -43,7 +34,7 @@ async fn runs_logs_and_tells_the_exit_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_it_and_the_namespaces_are_its_own() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let script = "hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; ip -o link | grep -c lo; echo pid $$; \
                   yes | head -n 1; trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done";
@@ -63,7 +54,7 @@ async fn a_signal_ends_it_and_the_namespaces_are_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_run_is_told_in_upstreams_words() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let told = |e: RuntimeError| match e {
         RuntimeError::CannotRun { code, message } => format!("{code} {message}"),
@@ -88,7 +79,7 @@ async fn what_cannot_be_run_is_told_in_upstreams_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_has_streams_code_terminal_and_kill() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let mut spec = node.spec(&pod, "main", &["sleep", "1000"]);
     spec.security = Security {
@@ -134,7 +125,7 @@ async fn exec_has_streams_code_terminal_and_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_reads_and_types() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let mut spec = node.spec(&pod, "main", &["sh", "-c", "read line; echo got $line"]);
     (spec.stdin, spec.stdin_once) = (true, true);
@@ -155,7 +146,7 @@ async fn attach_reads_and_types() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oom_killer_is_seen() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     // tail keeps its whole input, which has no line end.
     let mut spec = node.spec(&pod, "main", &["sh", "-c", "tail -n 1 /dev/zero"]);
@@ -168,7 +159,7 @@ async fn the_oom_killer_is_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn root_mounts_devices_and_masks_are_as_ordered() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let host = tempfile::tempdir().unwrap();
     std::fs::write(host.path().join("f"), "from host").unwrap();
@@ -192,7 +183,7 @@ async fn root_mounts_devices_and_masks_are_as_ordered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_namespace_can_be_shared() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod_with(|spec| spec.share_process_namespace = true).await;
     let first = node.start(&pod, "first", &["sleep", "1000"]).await.unwrap();
     let second =
@@ -209,7 +200,7 @@ async fn a_process_namespace_can_be_shared() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn image_users_and_run_as_non_root() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let mut spec = node.spec(&pod, "main", &["id"]);
     spec.security.must_not_be_root = true;
@@ -221,7 +212,7 @@ async fn image_users_and_run_as_non_root() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sandboxes_are_made_once_and_removed_wholly() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node
         .pod_with(|spec| {
             spec.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "80".into());
@@ -247,7 +238,7 @@ async fn sandboxes_are_made_once_and_removed_wholly() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_can_be_rotated() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let id = node.start(&pod, "main", &["sh", "-c", "echo one; read x < /fifo; echo two; sleep 1000"]).await.unwrap();
     node.log_contains(&id, "F one\n").await;
@@ -264,7 +255,7 @@ async fn logs_can_be_rotated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_at_once() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let began = Instant::now();
     let starts = (0..50).map(|n| {
@@ -285,7 +276,7 @@ async fn fifty_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn host_devices_cannot_be_opened_unless_privileged() {
-    let node = node!();
+    let node = Node::new().await;
     let pod = node.pod().await;
     let script = "mknod /tmp/kmsg c 1 11; head -c 1 /tmp/kmsg | wc -c; ls /dev | wc -l";
     let plain = node.start(&pod, "plain", &["sh", "-c", script]).await.unwrap();
@@ -304,7 +295,7 @@ async fn host_devices_cannot_be_opened_unless_privileged() {
 /// One after another on an idle node: what a pod's start pays here.
 #[tokio::test(flavor = "multi_thread")]
 async fn latency() {
-    let node = node!();
+    let node = Node::new().await;
     let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..20 {
         let mut lap = Instant::now();

@@ -17,8 +17,12 @@ use runtime::{Endpoint, Images, Registry};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
+/// Layers keep owners and devices, which takes root; some tests take programs of Debian's besides.
+fn needs(programs: &[&str]) {
+    assert!(rustix::process::geteuid().is_root(), "images are unpacked by root");
+    for program in programs {
+        assert!(Path::new(program).exists(), "{program} is missing");
+    }
 }
 
 /// A tar stream of entries: kind, path, link target, content.
@@ -53,9 +57,7 @@ fn digest(data: &[u8]) -> String {
 
 #[test]
 fn layers_keep_everything_overlayfs_needs() {
-    if !is_root() {
-        return;
-    }
+    needs(&[]);
     use EntryType::{Char, Directory, Fifo, Link, Regular, Symlink};
     let tar = layer(&[
         (Directory, "d/", "", ""),
@@ -96,9 +98,7 @@ fn layers_keep_everything_overlayfs_needs() {
 
 #[test]
 fn malicious_layers_stay_in_their_directory() {
-    if !is_root() {
-        return;
-    }
+    needs(&[]);
     use EntryType::{Link, Regular, Symlink};
     let outside = tempfile::tempdir_in("/var/tmp").unwrap();
     std::fs::write(outside.path().join("victim"), "safe").unwrap();
@@ -150,9 +150,7 @@ fn save_archive(images: &Images) -> Vec<u8> {
 
 #[test]
 fn docker_archives_names_and_removal() {
-    if !is_root() {
-        return;
-    }
+    needs(&[]);
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let images = Images::open(directory.path()).unwrap();
     let archive = save_archive(&images);
@@ -182,11 +180,8 @@ struct DebianRegistry {
 }
 
 impl DebianRegistry {
-    fn start() -> Option<Self> {
-        if !is_root() || !Path::new("/usr/bin/docker-registry").exists() || !Path::new("/usr/bin/skopeo").exists() {
-            eprintln!("needs root, docker-registry and skopeo");
-            return None;
-        }
+    fn start() -> Self {
+        needs(&["/usr/bin/docker-registry", "/usr/bin/skopeo"]);
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
@@ -207,7 +202,7 @@ impl DebianRegistry {
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(registry.process.stderr.take().unwrap()));
         assert!(lines.by_ref().map_while(Result::ok).any(|l| l.contains("listening on")), "no registry");
         std::thread::spawn(move || lines.for_each(drop));
-        Some(registry)
+        registry
     }
 }
 
@@ -220,8 +215,8 @@ impl Drop for DebianRegistry {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pulls_from_a_real_registry() {
-    let Some(registry) = DebianRegistry::start() else { return };
-    let Some(node) = common::Node::new().await else { return };
+    let registry = DebianRegistry::start();
+    let node = common::Node::new().await;
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let archive = directory.path().join("a.tar");
     let images = Images::open(&directory.path().join("images")).unwrap();
@@ -250,9 +245,7 @@ async fn pulls_from_a_real_registry() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oci_archive_of_skopeo_is_imported() {
-    if !is_root() || !Path::new("/usr/bin/skopeo").exists() {
-        return;
-    }
+    needs(&["/usr/bin/skopeo"]);
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let images = Images::open(&directory.path().join("images")).unwrap();
     let (docker, oci) = (directory.path().join("d.tar"), directory.path().join("o.tar"));
@@ -338,7 +331,7 @@ fn whole(body: &[u8]) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_lies_is_not_believed() {
-    let Some(node) = common::Node::new().await else { return };
+    let node = common::Node::new().await;
     let files = served();
     let port = fake(move |path, _| match path {
         p if p.contains("/manifests/") => whole(&files.manifest),
@@ -358,7 +351,7 @@ async fn a_registry_that_lies_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_download_is_continued_where_it_stopped() {
-    let Some(mut node) = common::Node::new().await else { return };
+    let mut node = common::Node::new().await;
     let files = served();
     let asked = Arc::new(AtomicUsize::new(0));
     let seen = asked.clone();
@@ -397,7 +390,7 @@ async fn a_stalled_download_is_continued_where_it_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_tried_in_turn() {
-    let Some(node) = common::Node::new().await else { return };
+    let node = common::Node::new().await;
     let port = fake(|_, _| {
         let head = "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Basic realm=\"r\"\r\ncontent-length: 0\r\n\r\n";
         (head.to_owned(), Vec::new(), false)
