@@ -108,6 +108,3 @@ fn interactive(shell: &mut Shell) -> i32 {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

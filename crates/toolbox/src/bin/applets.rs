@@ -1,4 +1,4 @@
-//! The toolbox on its own: `ln -s toolbox cat`, or `toolbox cat FILE`.
+//! The toolbox on its own, for its tests: `applets cat FILE`, or `ln -s applets cat`.
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().collect();

@@ -1,11 +1,9 @@
-//! Scripts and what they print. The shell starts itself for substitutions and pipes, so the tests run the `sh` example.
+//! Scripts and what they print. The shell starts itself for substitutions and pipes, so it is run as a program.
 
 use std::process::Command;
 
 fn run(script: &str) -> (String, i32) {
-    let shell = std::env::current_exe().unwrap();
-    let binary = shell.parent().unwrap().parent().unwrap().join("examples/toolbox");
-    let mut command = Command::new(binary);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_applets"));
     std::os::unix::process::CommandExt::arg0(&mut command, "sh");
     let output = command.args(["-c", script, "sh", "one", "two words"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
