@@ -42,4 +42,5 @@ mod verbs;
 mod view;
 
 pub use admit::UserInfo;
+pub use metrics::SyncTimes;
 pub use server::{ApiServer, Config, KubeletClient, StartError};

@@ -7,7 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::request_info::RequestInfo;
@@ -33,6 +33,23 @@ struct DurationLabels {
     scope: String,
 }
 
+/// How long the store's log takes to reach the disk, in seconds: made before the store, told by it, shown by the server.
+#[derive(Clone, Debug)]
+pub struct SyncTimes(Histogram);
+
+impl SyncTimes {
+    pub fn observe(&self, took: Duration) {
+        self.0.observe(took.as_secs_f64());
+    }
+}
+
+impl Default for SyncTimes {
+    /// Buckets of `etcd server/storage/wal/metrics.go`: 1 ms, doubling, to 8 s.
+    fn default() -> SyncTimes {
+        SyncTimes(Histogram::new(exponential_buckets(0.001, 2.0, 14)))
+    }
+}
+
 /// Request counts and durations.
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
@@ -44,8 +61,8 @@ pub struct Metrics {
 const BUCKETS: [f64; 21] =
     [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0];
 
-impl Default for Metrics {
-    fn default() -> Metrics {
+impl Metrics {
+    pub fn new(sync_times: &SyncTimes) -> Metrics {
         let requests = Family::<RequestLabels, Counter>::default();
         let durations = Family::<DurationLabels, Histogram>::new_with_constructor(|| {
             Histogram::new(BUCKETS.iter().copied().chain([45.0, 60.0]))
@@ -61,11 +78,14 @@ impl Default for Metrics {
             "Response latency distribution in seconds for each verb, group, version, resource, subresource and scope",
             durations.clone(),
         );
+        registry.register(
+            "etcd_disk_wal_fsync_duration_seconds",
+            "The latency distributions of fsync called by the write-ahead log",
+            sync_times.0.clone(),
+        );
         Metrics { requests, durations, registry: Mutex::new(registry) }
     }
-}
 
-impl Metrics {
     /// Counts a request that has been answered.
     pub fn request(&self, info: &RequestInfo, code: u16, took: Duration) {
         let verb = match info.verb.as_str() {

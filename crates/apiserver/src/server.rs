@@ -26,7 +26,7 @@ use crate::authn::x509::AnyClientCert;
 use crate::caches::Caches;
 use crate::catalog::Catalog;
 use crate::http::{Body, HttpResponse};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SyncTimes};
 use crate::pipeline;
 use crate::registry::Registry;
 use crate::view::CacheView;
@@ -54,6 +54,8 @@ pub struct Config {
     pub kubelet: Option<KubeletClient>,
     /// Where it is put on record who deletes a pod.
     pub journal: Option<Arc<dyn journal::Journal>>,
+    /// What the store is told to fill, for `/metrics`.
+    pub sync_times: SyncTimes,
 }
 
 /// The certificate that the API server shows to kubelets, and the authority that signs theirs.
@@ -81,6 +83,7 @@ impl Default for Config {
             node_ports: (30000, 32767),
             kubelet: None,
             journal: None,
+            sync_times: SyncTimes::default(),
         }
     }
 }
@@ -150,7 +153,7 @@ impl ApiServer {
             caches: Arc::clone(&caches),
             catalog: ArcSwap::from_pointee(Catalog::new(built_in)),
             openapi: crate::openapi::Documents::default(),
-            metrics: Metrics::default(),
+            metrics: Metrics::new(&config.sync_times),
             stop: CancellationToken::new(),
             config,
         });

@@ -36,7 +36,7 @@ impl NodeView {
         self.taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         let status = node.status.as_ref();
         let allocatable = status.and_then(|status| status.allocatable.clone()).unwrap_or_default();
-        self.pods_max = allocatable.get("pods").map_or(0, |pods| units(pods));
+        self.pods_max = allocatable.get("pods").map_or(0, units);
         self.allocatable = Amounts::of(&allocatable);
         let images = status.and_then(|status| status.images.as_ref()).into_iter().flatten();
         let by_name = images.flat_map(|image| {

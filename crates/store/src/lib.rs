@@ -11,7 +11,7 @@ pub mod journal_ring;
 mod watch;
 
 pub use api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
-pub use embedded::{Embedded, Options, SlowSync};
+pub use embedded::{Embedded, OnSync, Options, SLOW_SYNC};
 pub use error::Error;
 pub use journal_ring::JournalRing;
 pub use mvcc;

@@ -26,8 +26,11 @@ use crate::api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
 use crate::error::Error;
 use crate::watch::{Hub, refused};
 
-/// Told how long a sync has taken that took too long.
-pub type SlowSync = Arc<dyn Fn(Duration) + Send + Sync>;
+/// A sync that takes this long is worth a word (etcd `server/storage/wal/wal.go`: warnSyncDuration).
+pub const SLOW_SYNC: Duration = Duration::from_secs(1);
+
+/// Told how long each sync of the log has taken.
+pub type OnSync = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// How an embedded store behaves.
 #[derive(Clone)]
@@ -42,8 +45,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Full segments of this size together are exchanged for a snapshot.
     pub snapshot_log_bytes: u64,
-    /// For the journal: syncs of more than a second.
-    pub on_slow_sync: Option<SlowSync>,
+    pub on_sync: Option<OnSync>,
 }
 
 impl Default for Options {
@@ -54,7 +56,7 @@ impl Default for Options {
             progress_every: Duration::from_secs(600),
             segment_bytes: 8 << 20,
             snapshot_log_bytes: 32 << 20,
-            on_slow_sync: None,
+            on_sync: None,
         }
     }
 }
@@ -66,7 +68,7 @@ struct Core {
     keeper: keeper::Keeper,
     epoch: Instant,
     write_error: Mutex<Option<String>>,
-    on_slow_sync: Option<SlowSync>,
+    on_sync: Option<OnSync>,
 }
 
 impl Core {
@@ -101,11 +103,11 @@ impl Core {
     }
 
     fn note_sync(&self, took: Duration) {
-        if took >= writer::SLOW_SYNC {
+        if took >= SLOW_SYNC {
             tracing::warn!(?took, "slow sync of the store's log");
-            if let Some(tell) = &self.on_slow_sync {
-                tell(took);
-            }
+        }
+        if let Some(tell) = &self.on_sync {
+            tell(took);
         }
     }
 }
@@ -171,7 +173,7 @@ impl Embedded {
             keeper: keeper::Keeper::default(),
             epoch: Instant::now(),
             write_error: Mutex::new(None),
-            on_slow_sync: options.on_slow_sync.clone(),
+            on_sync: options.on_sync.clone(),
         });
         let mut threads = Threads { core: core.clone(), segments: segments.clone(), handles: Vec::new() };
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use mvcc::{Command, Response, Revision};
 use tokio::sync::oneshot;
@@ -171,6 +170,3 @@ fn apply(core: &Core, first_index: u64, group: Vec<Request>) {
 pub(super) fn wait(receiver: oneshot::Receiver<Result<Response, Error>>) -> Result<Response, Error> {
     receiver.blocking_recv().unwrap_or(Err(Error::Closed))
 }
-
-/// A sync that takes longer than this is worth a word (etcd `server/storage/wal/wal.go`: warnSyncDuration).
-pub(super) const SLOW_SYNC: Duration = Duration::from_secs(1);

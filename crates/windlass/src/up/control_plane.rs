@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use admit::UserInfo;
 use anyhow::Context;
-use apiserver::{ApiServer, KubeletClient};
+use apiserver::{ApiServer, KubeletClient, SyncTimes};
 use bootstrap::pki::Pki;
 use jiff::Timestamp;
 use journal::{Journal, Record, Subject, What};
@@ -24,9 +24,10 @@ pub async fn start(
     stop: &CancellationToken,
 ) -> anyhow::Result<ApiServer> {
     let directory = settings.data.join("store");
+    let sync_times = SyncTimes::default();
     let options = store::Options {
         compact_every: settings.compact_every,
-        on_slow_sync: Some(slow_sync(journal.clone(), &directory)),
+        on_sync: Some(on_sync(journal.clone(), &directory, sync_times.clone())),
         ..store::Options::default()
     };
     let store = Embedded::open(&directory, options)
@@ -34,7 +35,7 @@ pub async fn start(
         .with_context(|| format!("cannot open the store in {}", directory.display()))?;
     progress.done("store", format_args!("revision {}", store.status().await?.revision));
     let server =
-        ApiServer::new(config(settings, pki, journal), Arc::new(store)).await.context("cannot start the API server")?;
+        ApiServer::new(apiserver::Config { sync_times, ..config(settings, pki, journal) }, Arc::new(store)).await.context("cannot start the API server")?;
     let stopping = (server.clone(), stop.clone());
     tokio::spawn(async move {
         stopping.1.cancelled().await;
@@ -43,10 +44,14 @@ pub async fn start(
     Ok(server)
 }
 
-/// Puts slow writes of the store on the node's record: much that fails later has its cause there.
-fn slow_sync(journal: Arc<dyn Journal>, directory: &Path) -> store::SlowSync {
+/// Measures the store's syncs, and puts the slow ones on the node's record: much that fails later has its cause there.
+fn on_sync(journal: Arc<dyn Journal>, directory: &Path, times: SyncTimes) -> store::OnSync {
     let path = directory.display().to_string();
     Arc::new(move |took| {
+        times.observe(took);
+        if took < store::SLOW_SYNC {
+            return;
+        }
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let what = What::FsyncStall { path: path.clone(), took_ms };
         journal.write(Timestamp::now(), Record::new(Subject::node(), what));

@@ -35,6 +35,13 @@ pub fn call(server: SocketAddr, method: &str, path: &str, body: &str) -> Result<
     serde_json::from_reader(send(server, method, path, body)?).with_context(|| format!("{method} {path}"))
 }
 
+/// An answer that is no JSON.
+pub fn text(server: SocketAddr, path: &str) -> Result<String> {
+    let mut text = String::new();
+    send(server, "GET", path, "")?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// A watch's events, each as it comes.
 pub fn watch(server: SocketAddr, path: &str) -> Result<impl Iterator<Item = Result<Value>> + use<>> {
     let lines = send(server, "GET", path, "")?.lines();
