@@ -17,6 +17,7 @@ use kube::Client;
 use netplan::dns::{Answer, Data, Kind, TTL_SECONDS, Zone, answer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::Forwarder;
@@ -31,6 +32,11 @@ const UDP_BYTES_MAX: u16 = 1232;
 /// A connection that has been silent for so long is closed.
 const TCP_IDLE: Duration = Duration::from_secs(10);
 const CNAME_HOPS_MAX: usize = 8;
+/// Questions to other servers at a time, each with a socket of its own so that its port cannot be guessed. Beyond that a
+/// question is refused, as CoreDNS does with `max_concurrent`: the process has other uses for its memory and descriptors.
+pub(crate) const FORWARDED_MAX: usize = 256;
+/// Connections at a time; one more is closed at once.
+pub(crate) const CONNECTIONS_MAX: usize = 128;
 
 #[derive(Clone, Debug)]
 pub struct DnsConfig {
@@ -53,6 +59,8 @@ struct Server {
     /// Everything has been listed; before that a name that is not there may still come.
     complete: std::sync::atomic::AtomicBool,
     forwarder: Forwarder,
+    /// Free places for questions to other servers.
+    forwarding: Arc<Semaphore>,
     /// Turns the order of addresses from answer to answer.
     turn: AtomicUsize,
 }
@@ -73,6 +81,7 @@ impl Dns {
             zone: RwLock::new(Zone::new(&config.domain)),
             complete: false.into(),
             forwarder: Forwarder::new(config.upstreams, own),
+            forwarding: Arc::new(Semaphore::new(FORWARDED_MAX)),
             turn: AtomicUsize::new(0),
         };
         Ok(Dns { udp, tcp, server: Arc::new(server) })
@@ -140,14 +149,22 @@ async fn serve_udp(socket: Arc<UdpSocket>, server: Arc<Server>) {
         match work {
             Work::Done(bytes) => reply(&socket, &bytes, from).await,
             // Another server may take seconds: nobody else waits for that.
-            Work::Ask(message) => {
-                let (socket, server) = (socket.clone(), server.clone());
-                tokio::spawn(async move {
-                    if let Some(bytes) = server.finish(message, true).await {
+            Work::Ask(message) => match server.forwarding.clone().try_acquire_owned() {
+                Ok(place) => {
+                    let (socket, server) = (socket.clone(), server.clone());
+                    tokio::spawn(async move {
+                        if let Some(bytes) = server.finish(message, true).await {
+                            reply(&socket, &bytes, from).await;
+                        }
+                        drop(place);
+                    });
+                }
+                Err(_) => {
+                    if let Some(bytes) = refuse(&message.query, true) {
                         reply(&socket, &bytes, from).await;
                     }
-                });
-            }
+                }
+            },
         }
     }
 }
@@ -159,14 +176,17 @@ async fn reply(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
 }
 
 async fn serve_tcp(listener: TcpListener, server: Arc<Server>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                let Ok(place) = places.clone().try_acquire_owned() else { continue };
                 let server = server.clone();
                 tokio::spawn(async move {
                     if let Err(error) = serve_connection(stream, server).await {
                         tracing::debug!(%error, "DNS connection ended");
                     }
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -193,13 +213,23 @@ async fn serve_connection(mut stream: TcpStream, server: Arc<Server>) -> std::io
         let bytes = match server.begin(&query, false) {
             None => return Ok(()),
             Some(Work::Done(bytes)) => bytes,
-            Some(Work::Ask(message)) => match server.finish(message, false).await {
-                Some(bytes) => bytes,
-                None => return Ok(()),
-            },
+            Some(Work::Ask(message)) => {
+                let answer = match server.forwarding.clone().try_acquire_owned() {
+                    Ok(_place) => server.finish(message, false).await,
+                    Err(_) => refuse(&message.query, false),
+                };
+                match answer {
+                    Some(bytes) => bytes,
+                    None => return Ok(()),
+                }
+            }
         };
         let length = u16::try_from(bytes.len()).map_err(std::io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes()[..], &bytes].concat()).await?;
+        let answer = [&length.to_be_bytes()[..], &bytes].concat();
+        match tokio::time::timeout(TCP_IDLE, stream.write_all(&answer)).await {
+            Ok(written) => written?,
+            Err(_) => return Ok(()),
+        }
     }
 }
 
@@ -345,6 +375,13 @@ enum Next {
     Done,
     Follow(String),
     Elsewhere,
+}
+
+/// There is no place for another question to other servers.
+fn refuse(query: &Message, udp: bool) -> Option<Vec<u8>> {
+    let mut response = response_to(query);
+    response.metadata.response_code = ResponseCode::Refused;
+    encode(query, response, udp)
 }
 
 fn response_to(query: &Message) -> Message {

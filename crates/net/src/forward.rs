@@ -14,6 +14,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// One server's time to answer, and how often the list is gone through.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
+/// All servers' time together: a client's resolver has given up by then.
+const PATIENCE_TOTAL: Duration = Duration::from_secs(5);
 /// Nothing is kept for longer, as with CoreDNS in a kubeadm cluster.
 const TTL_SECONDS_MAX: u32 = 30;
 const CACHED_MAX: usize = 4096;
@@ -38,6 +40,10 @@ impl Forwarder {
         if let Some(found) = self.cached(&key) {
             return Some(found);
         }
+        tokio::time::timeout(PATIENCE_TOTAL, self.ask_in_turn(key, name, query_type)).await.ok().flatten()
+    }
+
+    async fn ask_in_turn(&self, key: Key, name: &Name, query_type: RecordType) -> Option<Message> {
         let upstreams = self.upstreams();
         for upstream in std::iter::repeat_n(&upstreams, ROUNDS).flatten() {
             match tokio::time::timeout(PATIENCE, ask(*upstream, name, query_type)).await {

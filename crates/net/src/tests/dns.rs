@@ -125,3 +125,89 @@ fn other_names_are_asked_of_the_nodes_name_servers() {
     let dead_end = dig(&setup.pod, "example.org");
     assert!(dead_end.contains("status: SERVFAIL"), "{dead_end}");
 }
+
+/// A question for the address of a name, and the code of the answer to one with this number.
+fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut bytes = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]].concat();
+    for label in name.split('.') {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.extend([0, 0, 1, 0, 1]);
+    bytes
+}
+
+/// Number and response code.
+fn answer(bytes: &[u8]) -> (u16, u8) {
+    (u16::from_be_bytes([bytes[0], bytes[1]]), bytes[3] & 0x0f)
+}
+
+const NO_ERROR: u8 = 0;
+const REFUSED: u8 = 5;
+
+#[test]
+fn questions_that_other_servers_leave_open_are_bounded() {
+    use std::io::{Read, Write};
+    use std::net::{TcpStream, UdpSocket};
+    // Has every question and answers none.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (ready, bound) = std::sync::mpsc::channel();
+    let upstream = silent.local_addr().unwrap();
+    std::thread::spawn(move || {
+        super::harness::block_on(async {
+            let dns = Dns::bind(config((ip("127.0.0.1"), 0), vec![upstream])).await.unwrap();
+            ready.send(dns.addresses()[0]).unwrap();
+            let mut zone = netplan::dns::Zone::new("cluster.local");
+            zone.set_namespace("default", true);
+            let web = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.96.1.1"}});
+            zone.set_service(&serde_json::from_value(web).unwrap());
+            dns.run_with(zone).await;
+        });
+    });
+    let server = bound.recv().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+    socket.connect(server).unwrap();
+    let own = "web.default.svc.cluster.local";
+    let (mut codes, mut buffer) = (Vec::new(), [0u8; 512]);
+    let beyond = 40;
+    for id in 0..u16::try_from(crate::dns::FORWARDED_MAX + beyond).unwrap() {
+        socket.send(&question(id, &format!("n{id}.example"))).unwrap();
+        if id % 16 == 15 || usize::from(id) + 1 == crate::dns::FORWARDED_MAX + beyond {
+            // The cluster's own names are answered still, and in turn: everything before has been looked at.
+            socket.send(&question(u16::MAX, own)).unwrap();
+            loop {
+                let length = socket.recv(&mut buffer).unwrap();
+                match answer(&buffer[..length]) {
+                    (u16::MAX, code) => break assert_eq!(code, NO_ERROR),
+                    (_, code) => codes.push(code),
+                }
+            }
+        }
+    }
+    assert_eq!(codes, vec![REFUSED; beyond]);
+    let mut stream = TcpStream::connect(server).unwrap();
+    for (name, wanted) in [("more.example", REFUSED), (own, NO_ERROR)] {
+        let query = question(1, name);
+        stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat()).unwrap();
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut bytes).unwrap();
+        assert_eq!(answer(&bytes).1, wanted, "{name}");
+    }
+    // Connections that say nothing take no more places than there are.
+    let mut held = vec![stream];
+    let closed = loop {
+        assert!(held.len() <= crate::dns::CONNECTIONS_MAX, "connections without end");
+        let mut stream = TcpStream::connect(server).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let query = question(2, own);
+        let asked = stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat());
+        match asked.and_then(|()| stream.read(&mut [0; 512])) {
+            Ok(length) if length > 0 => held.push(stream),
+            ended => break ended,
+        }
+    };
+    assert_eq!(held.len(), crate::dns::CONNECTIONS_MAX, "{closed:?}");
+}
