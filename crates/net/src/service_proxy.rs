@@ -1,18 +1,24 @@
 //! The service proxy of a node (kube-proxy's part): Services and EndpointSlices become nftables rules as they change.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use netplan::{Change, Cidr, Family, NodeView, Rules};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::conntrack;
+use crate::health_ports::HealthPorts;
+use crate::http;
 use crate::netlink::{Refused, Socket};
+use crate::proxy_status::Status;
 use crate::service_rules::Layout;
-use crate::watch::{Changed, ServiceWatch};
+use crate::watch::{Changed, OwnNode, ServiceWatch};
 
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -22,6 +28,10 @@ pub struct ProxyConfig {
     pub pod_range: Cidr,
     pub service_ranges: Vec<Cidr>,
     pub node: NodeView,
+    /// Where load balancers and probes ask for the proxy's health: `/healthz`, `/livez`.
+    pub healthz: Option<SocketAddr>,
+    /// Where its figures are: `/metrics`.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for ProxyConfig {
@@ -32,6 +42,8 @@ impl Default for ProxyConfig {
             pod_range: network.cluster_range,
             service_ranges: network.service_range.into_iter().collect(),
             node: NodeView::default(),
+            healthz: None,
+            metrics: None,
         }
     }
 }
@@ -52,14 +64,26 @@ pub struct ServiceProxy {
     /// Emptied chains that are still to be deleted.
     retired: Vec<String>,
     installed: bool,
+    status: Arc<Status>,
+    healthz: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
 }
 
 impl ServiceProxy {
     pub fn open(config: ProxyConfig) -> Result<ServiceProxy, ProxyError> {
         let socket = Socket::netfilter().map_err(|source| ProxyError { what: "open netlink", source })?;
-        let ProxyConfig { table, pod_range, service_ranges, node } = config;
-        let layout = Layout { table, pod_range, service_ranges };
-        Ok(ServiceProxy { layout, node, socket, rules: Rules::default(), retired: Vec::new(), installed: false })
+        let ProxyConfig { table, pod_range, service_ranges, node, healthz, metrics } = config;
+        Ok(ServiceProxy {
+            layout: Layout { table, pod_range, service_ranges },
+            node,
+            socket,
+            rules: Rules::default(),
+            retired: Vec::new(),
+            installed: false,
+            status: Arc::new(Status::new()),
+            healthz,
+            metrics,
+        })
     }
 
     /// Removes the table. The proxy must not run.
@@ -68,10 +92,34 @@ impl ServiceProxy {
         proxy.layout.remove(&mut proxy.socket).map_err(|source| ProxyError { what: "delete service rules", source })
     }
 
-    /// Keeps the rules as the API server has the services, until cancelled. The rules of an earlier process stay until
-    /// everything has been listed, and are then replaced in one step; on return the rules stay.
+    /// Keeps the rules as the API server has the services, and tells of them over HTTP, until cancelled. The rules of an
+    /// earlier process stay until everything has been listed, and are then replaced in one step; on return the rules stay.
     pub async fn run(mut self, client: Client, token: CancellationToken) {
+        let status = self.status.clone();
+        let mut servers = JoinSet::new();
+        if let Some(address) = self.healthz {
+            let pages = status.clone();
+            let pages = Arc::new(move |path: &str| pages.health_page(path, Timestamp::now()));
+            servers.spawn(http::serve_at("the proxy's health", address, pages));
+        }
+        if let Some(address) = self.metrics {
+            let pages = status.clone();
+            servers.spawn(http::serve_at(
+                "the proxy's metrics",
+                address,
+                Arc::new(move |path| pages.metrics_page(path)),
+            ));
+        }
+        tokio::select! {
+            () = token.cancelled() => {}
+            () = self.keep(client) => {}
+        }
+    }
+
+    async fn keep(&mut self, client: Client) {
+        let mut node = OwnNode::new(client.clone(), &self.node.name);
         let mut watch = ServiceWatch::new(client, false);
+        let mut ports = HealthPorts::new(self.status.clone());
         let mut changed = Changed::default();
         let mut failed = false;
         loop {
@@ -82,9 +130,19 @@ impl ServiceProxy {
                 }
             };
             tokio::select! {
-                () = token.cancelled() => return,
                 () = watch.changed(&mut changed) => {}
+                seen = node.changed() => {
+                    self.status.set_eligible(seen.eligible);
+                    if self.node.zone != seen.zone {
+                        self.node.zone = seen.zone;
+                        changed.services.extend(watch.all_services());
+                    }
+                }
                 () = retry => {}
+            }
+            let began = Timestamp::now();
+            if !changed.services.is_empty() || !changed.endpoints.is_empty() {
+                self.status.queued(changed.services.len(), changed.endpoints.len(), began);
             }
             if !watch.complete() {
                 continue;
@@ -93,12 +151,18 @@ impl ServiceProxy {
             keys.append(&mut changed.endpoints);
             let work = keys.iter().map(|key| (key.as_str(), watch.service(key), watch.slices(key)));
             failed = match self.update(work) {
-                Ok(()) => false,
+                Ok(()) => {
+                    let now = Timestamp::now();
+                    self.status.updated(now.duration_since(began).unsigned_abs(), now);
+                    false
+                }
                 Err(error) => {
+                    self.status.failed();
                     tracing::error!(%error, "service rules could not be written, trying again");
                     true
                 }
             };
+            failed |= !ports.sync(&self.health_checks()).await;
         }
     }
 
@@ -106,7 +170,7 @@ impl ServiceProxy {
     /// writes everything anew.
     pub fn update<'s>(
         &mut self,
-        services: impl IntoIterator<Item = (&'s str, Option<&'s Service>, Vec<std::sync::Arc<EndpointSlice>>)>,
+        services: impl IntoIterator<Item = (&'s str, Option<&'s Service>, Vec<Arc<EndpointSlice>>)>,
     ) -> Result<(), ProxyError> {
         let mut total = Change::default();
         for (key, service, slices) in services {
@@ -153,12 +217,7 @@ impl ServiceProxy {
     }
 
     /// Node ports that tell a load balancer how many endpoints there are here: port, service, number.
-    pub fn health_checks(&self) -> Vec<(u16, String, usize)> {
+    fn health_checks(&self) -> Vec<(u16, String, usize)> {
         self.rules.health_checks().map(|(port, service, endpoints)| (port, service.to_owned(), endpoints)).collect()
-    }
-
-    /// The node's own address is known or has changed.
-    pub fn set_node_address(&mut self, address: Option<IpAddr>) {
-        self.node.address = address;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -178,11 +178,82 @@ impl ServiceWatch {
         self.services.objects.get(key).map(AsRef::as_ref)
     }
 
+    pub fn all_services(&self) -> impl Iterator<Item = String> {
+        self.services.objects.keys().cloned()
+    }
+
     pub fn slices(&self, service: &str) -> Slices {
         self.by_service.get(service).into_iter().flat_map(|slices| slices.values().cloned()).collect()
     }
 
     pub fn has_namespace(&self, name: &str) -> bool {
         self.namespaces.objects.contains_key(&format!("/{name}"))
+    }
+}
+
+/// What the proxy wants to know of its own node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+    /// There, not being deleted, and not about to be taken away: new traffic may come.
+    pub eligible: bool,
+}
+
+/// kubernetes/kubernetes pkg/proxy/healthcheck/proxy_health.go: what the cluster autoscaler puts on a node it takes away.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+impl NodeSeen {
+    fn of(node: &Node) -> NodeSeen {
+        let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+        NodeSeen {
+            zone: node.labels().get("topology.kubernetes.io/zone").cloned(),
+            eligible: node.metadata.deletion_timestamp.is_none()
+                && !taints.into_iter().any(|taint| taint.key == TO_BE_DELETED),
+        }
+    }
+}
+
+/// A node's own object, kept by a watch.
+pub struct OwnNode {
+    events: BoxStream<'static, Result<Event<Node>, watcher::Error>>,
+}
+
+impl OwnNode {
+    pub fn new(client: Client, name: &str) -> OwnNode {
+        let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        OwnNode { events: watch(Api::<Node>::all(client), own).default_backoff().boxed() }
+    }
+
+    /// Waits for the node's next state. Cancelling it loses nothing.
+    pub async fn changed(&mut self) -> NodeSeen {
+        loop {
+            match self.events.next().await {
+                Some(Ok(Event::InitApply(node) | Event::Apply(node))) => return NodeSeen::of(&node),
+                Some(Ok(Event::Delete(_))) => return NodeSeen::default(),
+                Some(Ok(Event::Init | Event::InitDone)) => {}
+                Some(Err(error)) => tracing::warn!(%error, "watch of the node failed"),
+                // The stream tries for ever.
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_leaving_is_not_eligible() {
+        let seen = |json: serde_json::Value| NodeSeen::of(&serde_json::from_value(json).unwrap());
+        let labels = serde_json::json!({"topology.kubernetes.io/zone": "z1"});
+        let there = seen(serde_json::json!({"metadata": {"name": "n", "labels": labels}}));
+        assert_eq!(there, NodeSeen { zone: Some("z1".into()), eligible: true });
+        let taint = |key: &str| {
+            let taints = [serde_json::json!({"key": key, "effect": "NoSchedule"})];
+            seen(serde_json::json!({"metadata": {"name": "n"}, "spec": {"taints": taints}})).eligible
+        };
+        assert_eq!([taint("other"), taint(TO_BE_DELETED)], [true, false]);
     }
 }

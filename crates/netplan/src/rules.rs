@@ -72,8 +72,8 @@ pub enum Step {
 pub struct Fragment {
     pub elements: BTreeMap<Place, Value>,
     pub chains: BTreeMap<String, Vec<Step>>,
-    /// `healthCheckNodePort` and the number of local endpoints that it tells of.
-    pub health_check: Option<(u16, usize)>,
+    /// `healthCheckNodePort`, and the addresses of the ready endpoints on this node, whose number it tells.
+    pub health_check: Option<(u16, BTreeSet<IpAddr>)>,
     /// Where UDP may be sent by this service, as (destination, endpoint): connections the kernel remembers that are not
     /// among these any more are stale.
     pub udp: BTreeSet<(Destination, Target)>,
@@ -168,7 +168,7 @@ impl Rules {
     /// Node ports that tell a load balancer how many local endpoints there are: port, service, number.
     pub fn health_checks(&self) -> impl Iterator<Item = (u16, &str, usize)> {
         self.fragments.iter().filter_map(|(service, fragment)| {
-            fragment.health_check.map(|(port, endpoints)| (port, service.as_str(), endpoints))
+            fragment.health_check.as_ref().map(|(port, endpoints)| (*port, service.as_str(), endpoints.len()))
         })
     }
 }
@@ -257,8 +257,8 @@ impl fmt::Display for Fragment {
             writeln!(f, "{name}:")?;
             steps.iter().try_for_each(|step| writeln!(f, "  {step}"))?;
         }
-        if let Some((port, endpoints)) = self.health_check {
-            writeln!(f, "health check on {port}: {endpoints} local endpoints")?;
+        if let Some((port, endpoints)) = &self.health_check {
+            writeln!(f, "health check on {port}: {} local endpoints", endpoints.len())?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 
 use core::fmt;
 use core::net::IpAddr;
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -189,8 +190,10 @@ impl Common<'_> {
         if let Some(check) =
             spec.health_check_node_port.and_then(|port| u16::try_from(port).ok()).filter(|p| *p != 0 && external_local)
         {
-            let so_far = fragment.health_check.map_or(0, |(_, endpoints)| endpoints);
-            fragment.health_check = Some((check, so_far.max(usable.local.len())));
+            // Not those that only linger: a balancer shall turn away from a node whose last endpoint is ending.
+            let ready = endpoints.iter().filter(|endpoint| endpoint.local && endpoint.ready);
+            let (_, known) = fragment.health_check.get_or_insert_with(|| (check, BTreeSet::new()));
+            known.extend(ready.map(|endpoint| endpoint.target.address));
         }
     }
 

@@ -45,6 +45,12 @@ pub struct Options {
     /// Port of the kubelet's API [default: 10250]
     #[arg(long, value_name = "PORT", global = true)]
     pub kubelet_port: Option<u16>,
+    /// Where the service proxy tells of its health [default: 0.0.0.0:10256]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    pub proxy_healthz_bind_address: Option<SocketAddr>,
+    /// Where the service proxy's metrics are [default: 127.0.0.1:10249]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    pub proxy_metrics_bind_address: Option<SocketAddr>,
     /// Addresses of all pods [default: 10.244.0.0/16]
     #[arg(long, value_name = "CIDR", global = true)]
     pub cluster_cidr: Option<String>,
@@ -101,6 +107,8 @@ pub struct Settings {
     pub api: SocketAddr,
     pub tls_san: Vec<String>,
     pub kubelet_port: u16,
+    pub proxy_healthz: SocketAddr,
+    pub proxy_metrics: SocketAddr,
     pub cluster_range: Cidr,
     pub node_range: Cidr,
     pub service_range: Cidr,
@@ -150,6 +158,10 @@ impl Options {
             api: SocketAddr::new(bind, self.secure_port.or(file.secure_port).unwrap_or(6443)),
             tls_san,
             kubelet_port: self.kubelet_port.or(file.kubelet_port).unwrap_or(10250),
+            proxy_healthz: (self.proxy_healthz_bind_address.or(file.proxy_healthz_bind_address))
+                .unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10256))),
+            proxy_metrics: (self.proxy_metrics_bind_address.or(file.proxy_metrics_bind_address))
+                .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 10249))),
             cluster_range,
             node_range,
             service_range: cidr("service-cidr", self.service_cidr.or(file.service_cidr), "10.96.0.0/12")?,
@@ -207,6 +219,8 @@ impl Settings {
             pod_range: self.cluster_range,
             service_ranges: vec![self.service_range],
             node: net::NodeView { name: self.node_name.clone(), zone: None, address: Some(self.node_ip) },
+            healthz: Some(self.proxy_healthz),
+            metrics: Some(self.proxy_metrics),
         }
     }
 

@@ -50,6 +50,20 @@ fn a_cluster_ip_is_slots_and_no_chain() {
 }
 
 #[test]
+fn a_health_check_counts_ready_local_endpoints() {
+    let checked = |endpoints| {
+        let spec = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000,
+            "ports": [{"port": 80, "nodePort": 30080}]});
+        planned(spec, endpoints).lines().find_map(|line| line.strip_prefix("health check on ").map(str::to_owned))
+    };
+    let here: &[(u8, &str, &str)] = &[(5, "here", "rs"), (6, "there", "rs"), (7, "here", "rs"), (8, "here", "st")];
+    assert_eq!(checked(here).as_deref(), Some("31000: 2 local endpoints"));
+    // It still takes connections, but a balancer shall look elsewhere.
+    assert_eq!(checked(&[(8, "here", "st")]).as_deref(), Some("31000: 0 local endpoints"));
+    assert_eq!(checked(REMOTE).as_deref(), Some("31000: 0 local endpoints"));
+}
+
+#[test]
 fn no_endpoints_is_refused() {
     insta::assert_snapshot!(planned(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}), &[]), @"
     cluster-ip 10.96.1.1

@@ -67,6 +67,8 @@ impl Node {
             ("--node-name", format!("node-{n}")),
             ("--secure-port", (16_500 + n).to_string()),
             ("--kubelet-port", (16_600 + n).to_string()),
+            ("--proxy-healthz-bind-address", format!("127.0.0.1:{}", 16_700 + n)),
+            ("--proxy-metrics-bind-address", format!("127.0.0.1:{}", 16_800 + n)),
             ("--bridge", format!("wle2e{n}")),
             ("--cgroup-root", format!("/windlass-e2e-{n}")),
             ("--cluster-cidr", format!("10.{}.0.0/16", 200 + n)),
