@@ -38,11 +38,9 @@ async fn collect_images(host: &Host) -> Result<(), String> {
     }
     let mut excess = used.saturating_sub(share(host.config.image_gc_low_percent));
     let wanted = excess;
-    let in_use = in_use(host);
+    let in_use = in_use(host).await?;
     let mut images = host.runtime.images().await.map_err(|error| error.to_string())?;
-    images.retain(|image| {
-        !image.pinned && !in_use.contains(&image.id) && !image.repo_tags.iter().any(|t| in_use.contains(t))
-    });
+    images.retain(|image| !image.pinned && !in_use.contains(&image.id));
     images.sort_by_key(|image| image.size_bytes);
     while let Some(image) = images.pop().filter(|_| excess > 0) {
         host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
@@ -57,8 +55,17 @@ async fn collect_images(host: &Host) -> Result<(), String> {
     Ok(())
 }
 
-/// Ids and names of images that containers of known pods use.
-fn in_use(host: &Host) -> HashSet<String> {
+/// Ids of images that known pods use. A pod may name an image in many ways; the runtime knows which one is meant.
+async fn in_use(host: &Host) -> Result<HashSet<String>, String> {
+    let mut ids = HashSet::new();
+    for name in names_in_use(host) {
+        let image = host.runtime.image(&name).await.map_err(|error| error.to_string())?;
+        ids.extend(image.map(|image| image.id));
+    }
+    Ok(ids)
+}
+
+fn names_in_use(host: &Host) -> HashSet<String> {
     let mut out = HashSet::new();
     for known in host.pods().values() {
         if let Some(spec) = &known.pod.spec {

@@ -13,6 +13,7 @@ use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use crate::images::lock::Lease;
 use crate::images::store::Stored;
 use crate::images::user::{Accounts, check_not_root, resolve};
 use crate::layout::{short, write_atomically};
@@ -29,6 +30,9 @@ pub struct Record {
     pub spec: ContainerSpec,
     pub image_reference: String,
     pub layers: Vec<String>,
+    /// Layers of the images that are mounted as volumes.
+    #[serde(default)]
+    pub volume_layers: Vec<String>,
     pub created: jiff::Timestamp,
     pub log_file: PathBuf,
     pub cgroup: String,
@@ -49,8 +53,25 @@ pub fn make_private_mount(path: &Path) -> io::Result<()> {
     Ok(mount_change(path, MountPropagationFlags::PRIVATE)?)
 }
 
-fn find_image(local: &Local, name: &str) -> Result<Stored, RuntimeError> {
-    local.images.find(name).ok_or_else(|| RuntimeError::Broken(format!("failed to resolve image {name:?}: not found")))
+/// The images of one container, which stay as long as this is held.
+struct ImagesOf {
+    root: Stored,
+    /// One for each of the order's `image_mounts`.
+    volumes: Vec<Stored>,
+    _lease: Lease,
+}
+
+fn images_of(local: &Local, spec: &ContainerSpec) -> Result<ImagesOf, RuntimeError> {
+    let names: Vec<&str> = std::iter::once(&spec.image)
+        .chain(spec.image_mounts.iter().map(|mount| &mount.image))
+        .map(String::as_str)
+        .collect();
+    let (found, lease) = local.images.store.find_and_lease(&names).map_err(broken)?;
+    let mut found = found.into_iter().zip(&names).map(|(image, name)| {
+        image.ok_or_else(|| RuntimeError::Broken(format!("failed to resolve image {name:?}: not found")))
+    });
+    let root = found.next().ok_or_else(|| broken("no image"))??;
+    Ok(ImagesOf { root, volumes: found.collect::<Result<_, _>>()?, _lease: lease })
 }
 
 pub fn create(local: &Local, spec: &ContainerSpec) -> Result<ContainerState, RuntimeError> {
@@ -60,11 +81,11 @@ pub fn create(local: &Local, spec: &ContainerSpec) -> Result<ContainerState, Run
     let sandbox_directory = local.layout.sandbox(&spec.id.pod_uid);
     let sandbox =
         sandbox::read(&sandbox_directory).ok_or_else(|| RuntimeError::NoSuchSandbox(spec.id.pod_uid.clone()))?;
-    let image = find_image(local, &spec.image)?;
+    let images = images_of(local, spec)?;
     let pod = format!("{}_{}({})", sandbox.spec.name, sandbox.spec.namespace, sandbox.spec.pod_uid);
-    check_not_root(&spec.security, image.config.user.as_deref(), &pod, &spec.id.name)
+    check_not_root(&spec.security, images.root.config.user.as_deref(), &pod, &spec.id.name)
         .map_err(RuntimeError::CreateConfig)?;
-    let made = make(local, spec, &sandbox, &sandbox_directory, &image);
+    let made = make(local, spec, &sandbox, &sandbox_directory, &images);
     match made {
         Ok(record) => {
             let entry = Entry { record: Arc::new(record), started: None, exit: None };
@@ -89,8 +110,9 @@ fn make(
     spec: &ContainerSpec,
     sandbox: &SandboxRecord,
     sandbox_directory: &Path,
-    image: &Stored,
+    images: &ImagesOf,
 ) -> Result<Record, RuntimeError> {
+    let image = &images.root;
     let directory = local.layout.container(&spec.id);
     match std::fs::remove_dir_all(&directory) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(broken(e)),
@@ -103,7 +125,7 @@ fn make(
     if !spec.security.privileged {
         local.cgroups.restrict_devices(&cgroup).map_err(broken)?;
     }
-    let accounts = Accounts::read(&local.images.layers(), &image.layers);
+    let accounts = Accounts::read(&local.images.store.layers(), &image.layers);
     let user = resolve(&spec.security, image.config.user.as_deref(), &accounts).map_err(RuntimeError::Broken)?;
     let root_mount = local.layout.root_mount();
     let shm = if sandbox.spec.host_ipc { PathBuf::from("/dev/shm") } else { sandbox_directory.join("shm") };
@@ -127,12 +149,13 @@ fn make(
         spec: spec.clone(),
         image_reference: image.reference(),
         layers: image.layers.clone(),
+        volume_layers: images.volumes.iter().flat_map(|volume| volume.layers.iter().cloned()).collect(),
         created: jiff::Timestamp::now(),
         log_file: sandbox.spec.log_directory.join(&spec.log_path),
         cgroup,
         stop_signal: spec.stop_signal.clone().or_else(|| image.config.stop_signal.clone()),
     };
-    let launch = launch_of(local, spec, image, &record)?;
+    let launch = launch_of(local, spec, images, &record);
     let write = |name: &str, content: serde_json::Result<Vec<u8>>| -> Result<(), RuntimeError> {
         std::fs::write(directory.join(name), content.map_err(broken)?).map_err(broken)
     };
@@ -172,26 +195,27 @@ fn namespaces(
     Ok(all)
 }
 
-fn launch_of(local: &Local, spec: &ContainerSpec, image: &Stored, record: &Record) -> Result<Launch, RuntimeError> {
-    let volume = |mount: &ImageMount| -> Result<ImageLayers, RuntimeError> {
-        Ok(ImageLayers { layers: find_image(local, &mount.image)?.layers, sub_path: mount.sub_path.clone() })
+fn launch_of(local: &Local, spec: &ContainerSpec, images: &ImagesOf, record: &Record) -> Launch {
+    let volume = |(mount, image): (&ImageMount, &Stored)| ImageLayers {
+        layers: image.layers.clone(),
+        sub_path: mount.sub_path.clone(),
     };
     let oci_namespaces_shared = sandbox::read(&local.layout.sandbox(&spec.id.pod_uid))
         .is_some_and(|s| s.spec.host_pid || s.spec.share_process_namespace);
     let shares_processes = oci_namespaces_shared || spec.join_process_namespace_of.is_some();
-    Ok(Launch {
+    Launch {
         short: short(&spec.id),
         libcontainer_root: local.layout.libcontainer(),
         socket: local.layout.socket(&spec.id),
         root_mount: local.layout.root_mount(),
-        layers_directory: local.images.layers(),
-        layers: image.layers.clone(),
-        image_volumes: spec.image_mounts.iter().map(volume).collect::<Result<_, _>>()?,
+        layers_directory: local.images.store.layers(),
+        layers: images.root.layers.clone(),
+        image_volumes: spec.image_mounts.iter().zip(&images.volumes).map(volume).collect(),
         log_file: record.log_file.clone(),
         tty: spec.tty,
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
-        working_directory: spec::working_directory(spec, &image.config).into(),
+        working_directory: spec::working_directory(spec, &images.root.config).into(),
         oom_score_adj: spec.resources.oom_score_adj,
         container_procs: local.cgroups.procs_beside(&record.cgroup),
         shim_procs: local.shim_procs(),
@@ -199,7 +223,7 @@ fn launch_of(local: &Local, spec: &ContainerSpec, image: &Stored, record: &Recor
         leftover_procs: shares_processes
             .then(|| local.cgroups.controller("pids", &record.cgroup).map(|d| d.join("cgroup.procs")))
             .flatten(),
-    })
+    }
 }
 
 impl Local {

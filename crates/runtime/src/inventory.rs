@@ -17,6 +17,11 @@ use crate::shim::wire::Started;
 /// Fills the table from disk and reconnects to the shims. What has no sandbox of this boot is removed.
 pub async fn adopt(local: &Arc<Local>) -> io::Result<()> {
     let boot = boot_id();
+    for directory in std::fs::read_dir(local.layout.sandboxes())? {
+        if let Some(sandbox) = sandbox::read(&directory?.path()).filter(|s| s.boot == boot) {
+            local.burstable.admit(&local.cgroups, &local.config.cgroup_root, &sandbox.spec)?;
+        }
+    }
     for directory in std::fs::read_dir(local.layout.containers())? {
         let directory = directory?.path();
         let record = std::fs::read(directory.join("container.json"))
@@ -118,7 +123,7 @@ fn used_bytes(directory: &Path) -> u64 {
 pub fn usage(local: &Local) -> io::Result<ImageUsage> {
     let disk = rustix::fs::statvfs(&local.config.data)?;
     Ok(ImageUsage {
-        image_bytes: local.images.used_bytes(),
+        image_bytes: local.images.store.used_bytes(),
         container_bytes: used_bytes(&local.layout.containers()),
         capacity_bytes: disk.f_blocks * disk.f_frsize,
         available_bytes: disk.f_bavail * disk.f_frsize,

@@ -72,12 +72,30 @@ pub fn short(id: &ContainerId) -> String {
     digest.iter().take(12).map(|b| format!("{b:02x}")).collect()
 }
 
-/// Writes a file so that a reader sees the old content or the new, never a part.
+/// Writes a file so that a reader sees the old content or the new, never a part. A loss of power may leave either, or an
+/// empty file: for records that count only until the machine's next boot.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     std::fs::write(&temporary, content)?;
     std::fs::rename(&temporary, path)
+}
+
+/// Writes a file so that the old content or the new is there, whole, whatever happens; on return it is the new.
+pub fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    std::fs::File::open(path)?.sync_all()
 }
 
 /// The identity of this boot of the machine: what `run` holds from another boot is dead.

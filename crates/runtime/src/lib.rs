@@ -13,12 +13,14 @@ pub mod images;
 mod inventory;
 mod layout;
 mod local;
+mod qos;
 mod sandbox;
 mod shim;
 pub mod spec;
 mod teardown;
 
 pub use images::Images;
+pub use images::node::NodeImages;
 pub use images::pull::{Endpoint, Registry};
 pub use local::{Config, Containers, OpenError};
 pub use shim::{HELPER, helper_main, is_helper};

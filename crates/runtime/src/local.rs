@@ -1,6 +1,7 @@
 //! The runtime as the kubelet sees it: a table of containers, kept in step with the shims, and the port's verbs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,9 +19,11 @@ use pods::ports::{
 
 use crate::cgroup::Cgroups;
 use crate::container::{self, Record};
-use crate::images::Images;
-use crate::images::pull::{Puller, Registry};
+use crate::images::node::NodeImages;
+use crate::images::pull::Registry;
+use crate::images::{Images, lock};
 use crate::layout::Layout;
+use crate::qos::Burstable;
 use crate::sandbox;
 use crate::shim::wire::{Started, to_shim};
 
@@ -62,6 +65,8 @@ pub enum OpenError {
     Images(io::Error),
     #[error("image registries: {0}")]
     Registries(String),
+    #[error("the containers of {path} belong to another process that runs", path = .0.display())]
+    InUse(PathBuf),
 }
 
 /// The state behind the handle.
@@ -69,9 +74,11 @@ pub struct Local {
     pub(crate) config: Config,
     pub(crate) layout: Layout,
     pub(crate) cgroups: Cgroups,
-    pub(crate) images: Arc<Images>,
+    pub(crate) images: NodeImages,
     pub(crate) available: Vec<String>,
-    puller: Puller,
+    pub(crate) burstable: Burstable,
+    /// Two processes would take each other's containers for leftovers.
+    _alone: File,
     table: Mutex<HashMap<ContainerId, Entry>>,
     watchers: Mutex<Vec<mpsc::UnboundedSender<(ContainerId, Exit)>>>,
 }
@@ -134,12 +141,16 @@ impl Local {
         layout.create().map_err(|source| OpenError::Io { path: config.data.clone(), source })?;
         let root = layout.root_mount();
         crate::container::make_private_mount(&root).map_err(|source| OpenError::Io { path: root, source })?;
-        let images = Arc::new(Images::open(&layout.images()).map_err(OpenError::Images)?);
+        let alone = lock::try_exclusive(&config.data.join("containers.lock"))
+            .map_err(|source| OpenError::Io { path: config.data.clone(), source })?
+            .ok_or_else(|| OpenError::InUse(config.data.clone()))?;
+        let images = NodeImages::open(&config)?;
         let local = Arc::new(Self {
             cgroups: Cgroups::detect().map_err(OpenError::Cgroups)?,
             available: crate::spec::capabilities::bounding(),
-            puller: Puller::new(images.clone(), config.registries.clone()).map_err(OpenError::Registries)?,
             images,
+            burstable: Burstable::default(),
+            _alone: alone,
             layout,
             config,
             table: Mutex::default(),
@@ -202,11 +213,6 @@ impl Local {
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(send);
         receive
     }
-
-    /// Layers that a container is made of.
-    pub(crate) fn layers_in_use(&self) -> BTreeSet<String> {
-        self.table().values().flat_map(|e| e.record.layers.iter().cloned()).collect()
-    }
 }
 
 /// The containers of this node, as others hold them: a handle that is cheap to clone.
@@ -221,7 +227,7 @@ impl Containers {
 
     /// The image store, for importing and listing beside the port.
     pub fn images(&self) -> &Images {
-        &self.0.images
+        &self.0.images.store
     }
 
     /// Ends every container and takes away every sandbox, mount and cgroup of this runtime, for `windlass down` and
@@ -247,9 +253,8 @@ impl Runtime for Containers {
     }
 
     async fn update_sandbox(&self, pod_uid: &str, resources: &Resources) -> Result<(), RuntimeError> {
-        let record = sandbox::read(&self.0.layout.sandbox(pod_uid))
-            .ok_or_else(|| RuntimeError::NoSuchSandbox(pod_uid.to_owned()))?;
-        self.0.cgroups.update(&record.cgroup, resources).map_err(broken)
+        let (local, uid, resources) = (self.0.clone(), pod_uid.to_owned(), resources.clone());
+        blocking(move || sandbox::update(&local, &uid, &resources)).await
     }
 
     async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerState, RuntimeError> {
@@ -301,22 +306,21 @@ impl Runtime for Containers {
     }
 
     async fn pull(&self, image: &str, auth: &[RegistryAuth]) -> Result<Image, PullError> {
-        self.0.images.settled(image).await;
-        self.0.puller.pull(image, auth).await
+        self.0.images.pull(image, auth).await
     }
 
     async fn image(&self, image: &str) -> Result<Option<Image>, RuntimeError> {
-        self.0.images.settled(image).await;
-        Ok(self.0.images.find(image).map(|i| i.image()))
+        self.0.images.store.settled(image).await;
+        Ok(self.0.images.store.find(image).map_err(broken)?.map(|i| i.image()))
     }
 
     async fn images(&self) -> Result<Vec<Image>, RuntimeError> {
-        Ok(self.0.images.list().iter().map(crate::images::Stored::image).collect())
+        self.0.images.list().map_err(broken)
     }
 
     async fn remove_image(&self, image: &str) -> Result<(), RuntimeError> {
         let (local, image) = (self.0.clone(), image.to_owned());
-        blocking(move || local.images.remove(&image, &local.layers_in_use()).map_err(broken)).await
+        blocking(move || local.images.remove(&image).map_err(broken)).await
     }
 
     async fn image_usage(&self) -> Result<ImageUsage, RuntimeError> {

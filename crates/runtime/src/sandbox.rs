@@ -11,7 +11,8 @@ use pods::ports::{Resources, RuntimeError, Sandbox, SandboxSpec};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::layout::{boot_id, write_atomically};
-use crate::local::Local;
+use crate::local::{Local, broken};
+use crate::qos;
 
 /// What stands in `sandbox.json`.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -45,12 +46,7 @@ pub fn read(directory: &Path) -> Option<SandboxRecord> {
 /// The pod's cgroup, as upstream's cgroupfs driver nests them.
 /// kubernetes/kubernetes pkg/kubelet/cm/pod_container_manager_linux.go: guaranteed pods stand directly below the root.
 fn cgroup_path(root: &str, spec: &SandboxSpec) -> String {
-    let class = match spec.qos_class.as_str() {
-        "Burstable" => "/burstable",
-        "BestEffort" => "/besteffort",
-        _ => "",
-    };
-    format!("{root}{class}/pod{}", spec.pod_uid)
+    format!("{}/pod{}", qos::group(root, &spec.qos_class), spec.pod_uid)
 }
 
 pub fn create(local: &Local, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError> {
@@ -75,6 +71,7 @@ pub fn create(local: &Local, spec: &SandboxSpec) -> Result<Sandbox, RuntimeError
         Err(e) => {
             unpin(&directory);
             let _removed = local.cgroups.remove(&record.cgroup);
+            let _forgotten = local.burstable.forget(&local.cgroups, &local.config.cgroup_root, &spec.pod_uid);
             Err(RuntimeError::Broken(format!("failed to create pod sandbox: {e}")))
         }
     }
@@ -86,10 +83,7 @@ fn make(local: &Local, directory: &Path, record: &SandboxRecord) -> io::Result<(
     unpin(directory);
     std::fs::create_dir_all(directory.join("ns"))?;
     std::fs::create_dir_all(&spec.log_directory)?;
-    if spec.qos_class == "BestEffort" {
-        let shares = Resources { cpu_shares: Some(2), ..Resources::default() };
-        local.cgroups.create(&format!("{}/besteffort", local.config.cgroup_root), &shares)?;
-    }
+    local.burstable.admit(&local.cgroups, &local.config.cgroup_root, spec)?;
     local.cgroups.create(&record.cgroup, &spec.resources)?;
     // A thread of its own: its namespaces are changed for good, so no pool may have it back.
     let pins = directory.join("ns");
@@ -184,12 +178,24 @@ pub fn namespace(directory: &Path, name: &str) -> Option<PathBuf> {
     pin.exists().then_some(pin)
 }
 
+/// Gives a pod other limits, which count from now on for its group, its class and whoever adopts it.
+pub fn update(local: &Local, pod_uid: &str, resources: &Resources) -> Result<(), RuntimeError> {
+    let directory = local.layout.sandbox(pod_uid);
+    let mut record = read(&directory).ok_or_else(|| RuntimeError::NoSuchSandbox(pod_uid.to_owned()))?;
+    local.cgroups.update(&record.cgroup, resources).map_err(broken)?;
+    record.spec.resources = resources.clone();
+    local.burstable.admit(&local.cgroups, &local.config.cgroup_root, &record.spec).map_err(broken)?;
+    let text = serde_json::to_vec(&record).map_err(broken)?;
+    write_atomically(&directory.join("sandbox.json"), &text).map_err(broken)
+}
+
 /// Ends everything in the pod's cgroup and takes the sandbox away.
 pub fn remove(local: &Local, pod_uid: &str) -> io::Result<()> {
     let directory = local.layout.sandbox(pod_uid);
     if let Some(record) = read(&directory).filter(|r| r.boot == boot_id()) {
         local.cgroups.kill(&record.cgroup, Duration::from_secs(10))?;
         local.cgroups.remove(&record.cgroup)?;
+        local.burstable.forget(&local.cgroups, &local.config.cgroup_root, pod_uid)?;
     }
     unpin(&directory);
     match std::fs::remove_dir_all(&directory) {

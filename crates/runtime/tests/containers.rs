@@ -10,6 +10,7 @@ use journal::RecordId;
 use pods::ports::{
     ContainerPhase, ExecSpec, ImageMount, Mount, Resources, Runtime, RuntimeError, SandboxSpec, Seccomp, Security,
 };
+use runtime::Containers;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_logs_and_tells_the_exit_code() {
@@ -292,40 +293,152 @@ async fn host_devices_cannot_be_opened_unless_privileged() {
     node.down().await;
 }
 
-/// One after another on an idle node: what a pod's start pays here.
 #[tokio::test(flavor = "multi_thread")]
-async fn latency() {
+async fn a_second_process_may_not_take_the_containers() {
     let node = Node::new().await;
-    let mut times: [Vec<Duration>; 5] = Default::default();
-    for round in 0..20 {
-        let mut lap = Instant::now();
-        let mut took = |of: usize| {
-            times[of].push(lap.elapsed());
-            lap = Instant::now();
-        };
-        let pod = node.pod().await;
-        took(0);
-        let mut spec = node.spec(&pod, "main", &["sleep", "1000"]);
-        spec.security.seccomp = if round % 2 == 0 { Seccomp::RuntimeDefault } else { Seccomp::Unconfined };
-        node.runtime.create_container(&spec).await.unwrap();
-        took(1);
-        node.runtime.start_container(&spec.id).await.unwrap();
-        took(2);
-        let argv = vec!["true".to_owned()];
-        let session = node.runtime.exec(&spec.id, &ExecSpec { argv, ..ExecSpec::default() }).await.unwrap();
-        assert_eq!(session.exit.await.unwrap(), 0);
-        took(3);
-        node.runtime.remove_sandbox(&pod, RecordId(0)).await.unwrap();
-        took(4);
+    let pod = node.pod().await;
+    let id = node.start(&pod, "main", &["sleep", "1000"]).await.unwrap();
+    let told = Containers::open(common::config(node.directory.path())).await.err().unwrap().to_string();
+    assert!(told.ends_with("belong to another process that runs"), "{told}");
+    assert_eq!(node.runtime.container(&id).await.unwrap().phase, ContainerPhase::Running);
+    node.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_in_use_keeps_its_layers_when_its_name_goes() {
+    let node = Node::new().await;
+    let pod = node.pod().await;
+    let volume = "windlass.test/text:1";
+    common::import_text(&node.runtime, volume, "still here");
+    let mut spec = node.spec(&pod, "main", &["sleep", "1000"]);
+    spec.image_mounts = vec![ImageMount { image: volume.into(), target: "/img".into(), sub_path: None }];
+    node.create_and_start(&spec).await.unwrap();
+    for image in [volume, common::IMAGE] {
+        node.runtime.remove_image(image).await.unwrap();
+        assert!(node.runtime.image(image).await.unwrap().is_none());
     }
-    let medians: Vec<String> = times
-        .iter_mut()
-        .zip(["sandbox", "create", "start", "exec", "remove"])
-        .map(|(of, name)| {
-            of.sort_unstable();
-            format!("{name} {:.1} ms", of[of.len() / 2].as_secs_f64() * 1e3)
-        })
-        .collect();
-    println!("medians of {} rounds: {}", times[0].len(), medians.join(", "));
+    let read = async |path: &str| {
+        let argv = ["/bin/cat", path].map(String::from).to_vec();
+        let session = node.runtime.exec(&spec.id, &ExecSpec { argv, stdout: true, ..ExecSpec::default() }).await;
+        collect(session.unwrap(), None).await.0
+    };
+    assert_eq!(read("/img/text").await, "still here");
+    assert!(read("/etc/passwd").await.starts_with("root:"));
+    let layers = node.directory.path().join("data/images/layers");
+    let left = || std::fs::read_dir(&layers).unwrap().count();
+    assert_eq!(left(), 4, "two layers, each with its size");
+    node.runtime.remove_sandbox(&pod, RecordId(0)).await.unwrap();
+    common::import_text(&node.runtime, "windlass.test/other:1", "another");
+    node.runtime.remove_image("windlass.test/other:1").await.unwrap();
+    assert_eq!(left(), 0);
+    node.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_in_the_hosts_network_sees_its_interfaces_and_name() {
+    let node = Node::new().await;
+    let pod = node.pod_with(|spec| spec.host_network = true).await;
+    assert!(node.runtime.inventory().await.unwrap()[0].sandbox.network_namespace.is_none());
+    let links = "ls /sys/class/net | sort; cat /proc/sys/kernel/hostname";
+    let id = node.start(&pod, "main", &["sh", "-c", &links.replace("| sort", "")]).await.unwrap();
+    node.wait(&id).await;
+    let here = std::process::Command::new("sh").args(["-c", links]).output().unwrap();
+    let log = node.log(&id);
+    for line in String::from_utf8(here.stdout).unwrap().lines() {
+        assert!(log.contains(&format!(" F {line}\n")), "{line:?} in {log}");
+    }
+    node.down().await;
+}
+
+/// The directory of a container in the unified hierarchy.
+fn unified_group(pid: u32) -> std::path::PathBuf {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap();
+    let hybrid = std::path::Path::new("/sys/fs/cgroup/unified");
+    if hybrid.exists() { hybrid.join(path) } else { std::path::Path::new("/sys/fs/cgroup").join(path) }
+}
+
+/// Waits until the container has its first process alone, and this process no exec helper.
+async fn only_the_first_process(pid: u32) {
+    let procs = unified_group(pid).join("cgroup.procs");
+    let own = std::process::id();
+    let helpers = || {
+        let threads = std::fs::read_dir(format!("/proc/{own}/task")).unwrap().flatten();
+        let children: String =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect();
+        let is_exec = |pid: &&str| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("\0exec\0"))
+        };
+        children.split_whitespace().filter(is_exec).count()
+    };
+    let alone = async {
+        while std::fs::read_to_string(&procs).unwrap().trim() != pid.to_string() || helpers() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(common::PATIENCE, alone).await;
+    assert!(waited.is_ok(), "left: {:?} and {} helpers", std::fs::read_to_string(&procs), helpers());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_nobody_waits_for_is_killed() {
+    let node = Node::new().await;
+    let pod = node.pod().await;
+    let id = node.start(&pod, "main", &["sleep", "1000"]).await.unwrap();
+    let pid = node.runtime.container(&id).await.unwrap().pid.unwrap();
+    let argv = ["sleep", "2000"].map(String::from).to_vec();
+    let spec = ExecSpec { argv, ..ExecSpec::default() };
+    // Given up at every moment of the way in.
+    for tenths in 0..120 {
+        let asked = node.runtime.exec(&id, &spec);
+        if let Ok(session) = tokio::time::timeout(Duration::from_micros(100 * tenths), asked).await {
+            (session.unwrap().kill)();
+        }
+    }
+    only_the_first_process(pid).await;
+    // Stuck on the way in: what enters a frozen group stands still there.
+    let freeze = unified_group(pid).join("cgroup.freeze");
+    std::fs::write(&freeze, "1").unwrap();
+    let stuck = tokio::time::timeout(Duration::from_millis(200), node.runtime.exec(&id, &spec)).await;
+    assert!(stuck.is_err(), "nothing starts in a frozen group");
+    only_the_first_process(pid).await;
+    std::fs::write(&freeze, "0").unwrap();
+    node.down().await;
+}
+
+/// What a class of pods weighs against others.
+fn class_weight(node: &Node, class: &str) -> u64 {
+    let root = common::config(node.directory.path()).cgroup_root;
+    let read = |path: String| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+    read(format!("/sys/fs/cgroup/cpu{root}/{class}/cpu.shares"))
+        .or_else(|| read(format!("/sys/fs/cgroup{root}/{class}/cpu.weight")))
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn burstable_pods_weigh_what_they_request_together() {
+    let node = Node::new().await;
+    let shares = |cpu_shares| Resources { cpu_shares: Some(cpu_shares), ..Resources::default() };
+    let burstable = async |cpu_shares| {
+        let change = |spec: &mut SandboxSpec| {
+            spec.qos_class = "Burstable".into();
+            spec.resources = shares(cpu_shares);
+        };
+        node.pod_with(change).await
+    };
+    // 250 and 100 thousandths of a core, and a pod that requests memory alone.
+    let (first, second, third) = (burstable(256).await, burstable(102).await, burstable(2).await);
+    assert_eq!(class_weight(&node, "burstable"), 358);
+    node.pod().await;
+    assert_eq!(class_weight(&node, "besteffort"), 2);
+    node.runtime.update_sandbox(&second, &shares(512)).await.unwrap();
+    assert_eq!(class_weight(&node, "burstable"), 768);
+    let config = common::config(node.directory.path());
+    let node = node.reopen(config).await;
+    node.runtime.remove_sandbox(&first, RecordId(0)).await.unwrap();
+    assert_eq!(class_weight(&node, "burstable"), 512, "requests are known after a restart");
+    node.runtime.remove_sandbox(&second, RecordId(0)).await.unwrap();
+    node.runtime.remove_sandbox(&third, RecordId(0)).await.unwrap();
+    assert_eq!(class_weight(&node, "burstable"), 2);
     node.down().await;
 }

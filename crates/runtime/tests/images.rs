@@ -124,7 +124,7 @@ fn malicious_layers_stay_in_their_directory() {
     }
 }
 
-fn save_archive(images: &Images) -> Vec<u8> {
+fn save_archive() -> Vec<u8> {
     let tar_of_layer = layer(&[(EntryType::Regular, "hello", "", "world")]);
     let config = serde_json::json!({
         "config": {"User": "web", "Cmd": ["x"]},
@@ -144,8 +144,104 @@ fn save_archive(images: &Images) -> Vec<u8> {
         header.set_cksum();
         tar.append_data(&mut header, path, &content[..]).unwrap();
     }
-    assert!(images.list().is_empty());
     tar.into_inner().unwrap()
+}
+
+/// No container uses any layer.
+fn none() -> std::io::Result<std::collections::BTreeSet<String>> {
+    Ok(std::collections::BTreeSet::new())
+}
+
+/// Reads on, and does something in the middle.
+struct Interrupted<'a, F> {
+    data: &'a [u8],
+    when: usize,
+    act: Option<F>,
+}
+
+impl<F: FnOnce()> Read for Interrupted<'_, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.data.len() <= self.when
+            && let Some(act) = self.act.take()
+        {
+            act();
+        }
+        let some = buffer.len().min(512);
+        self.data.read(&mut buffer[..some])
+    }
+}
+
+/// Locks are of open files, so two stores in one process stand to each other as in two.
+#[test]
+fn two_processes_share_a_store() {
+    needs(&[]);
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let node = Images::open(directory.path()).unwrap();
+    let stored = node.import_archive(&save_archive()[..], None).unwrap();
+    let other = Images::open(directory.path()).unwrap();
+    // A removal by one is seen by the other, and so is an image that came.
+    other.remove(&stored[0].id, none).unwrap();
+    assert!(node.find("app:v1").unwrap().is_none() && node.list().unwrap().is_empty());
+    other.import_archive(&save_archive()[..], None).unwrap();
+    assert!(node.find("app:v1").unwrap().is_some());
+    // One unpacks a layer while the other opens the store, and removes what is in nobody's index.
+    let tar = layer(&[(EntryType::Regular, "slow", "", &"x".repeat(4096))]);
+    let lease = node.lease(&[]).unwrap();
+    let act = || Images::open(directory.path()).unwrap().remove("app:v1", none).unwrap();
+    let slow = Interrupted { data: &tar, when: tar.len() / 2, act: Some(act) };
+    let unpacked = node.add_layer(&lease, slow, None).unwrap();
+    other.import_archive(&save_archive()[..], None).unwrap();
+    other.remove(&stored[0].id, none).unwrap();
+    assert!(node.has_layer(&unpacked.diff_id).unwrap(), "a layer under a lease stays");
+    let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [unpacked.diff_id]}}).to_string();
+    node.add_image(config.as_bytes(), &["r.io/slow:v1".into()], &[], false).unwrap();
+    drop(lease);
+    // Neither loses what the other has written.
+    other.import_archive(&save_archive()[..], None).unwrap();
+    let names = |images: &Images| images.list().unwrap().iter().flat_map(|i| i.tags.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&node), ["r.io/slow:v1", "docker.io/library/app:v1", "docker.io/other/app:v2"]);
+    assert_eq!(names(&node), names(&other));
+    // What nobody holds any more goes with the next removal.
+    drop(node.lease(&[unpacked.diff_id.clone()]).unwrap());
+    other.remove("r.io/slow:v1", none).unwrap();
+    assert!(!node.has_layer(&unpacked.diff_id).unwrap());
+}
+
+#[test]
+fn a_process_that_died_leaves_nothing_for_ever() {
+    needs(&[]);
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    drop(Images::open(directory.path()).unwrap());
+    std::fs::create_dir(directory.path().join("layers/tmp-1")).unwrap();
+    std::fs::write(directory.path().join("ingest/tmp-2.tar"), "").unwrap();
+    let layer = "0".repeat(32);
+    std::fs::create_dir(directory.path().join("layers").join(&layer)).unwrap();
+    std::fs::write(directory.path().join("leases/dead"), format!("{layer}\n")).unwrap();
+    let images = Images::open(directory.path()).unwrap();
+    images.import_archive(&save_archive()[..], None).unwrap();
+    images.remove("app:v1", none).unwrap();
+    images.remove("other/app:v2", none).unwrap();
+    for part in ["layers", "ingest", "leases", "blobs/sha256"] {
+        let left: Vec<_> = std::fs::read_dir(directory.path().join(part)).unwrap().collect();
+        assert!(left.is_empty(), "{part}: {left:?}");
+    }
+}
+
+#[test]
+fn a_damaged_index_names_its_file_and_the_place() {
+    needs(&[]);
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let images = Images::open(directory.path()).unwrap();
+    images.import_archive(&save_archive()[..], None).unwrap();
+    let path = directory.path().join("index.json");
+    let mut text = std::fs::read(&path).unwrap();
+    text[2] = b'#';
+    std::fs::write(&path, &text).unwrap();
+    let told = images.list().unwrap_err().to_string();
+    assert!(told.starts_with(&format!("{}: damaged at byte 2:", path.display())), "{told}");
+    std::fs::write(&path, "").unwrap();
+    let told = Images::open(directory.path()).err().unwrap().to_string();
+    assert!(told.starts_with(&format!("{}: damaged at byte 0:", path.display())), "{told}");
 }
 
 #[test]
@@ -153,22 +249,23 @@ fn docker_archives_names_and_removal() {
     needs(&[]);
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let images = Images::open(directory.path()).unwrap();
-    let archive = save_archive(&images);
+    let archive = save_archive();
     let stored = images.import_archive(&archive[..], None).unwrap();
     let names: Vec<&String> = stored[0].tags.iter().collect();
     assert_eq!(names, ["docker.io/library/app:v1", "docker.io/other/app:v2"]);
     assert_eq!(stored[0].config.user.as_deref(), Some("web"));
-    assert_eq!(images.find("app:v1").unwrap().id, images.find(&stored[0].id).unwrap().id);
+    let found = |images: &Images, name: &str| images.find(name).unwrap();
+    assert_eq!(found(&images, "app:v1").unwrap().id, found(&images, &stored[0].id).unwrap().id);
     let reopened = Images::open(directory.path()).unwrap();
-    assert_eq!(reopened.list(), stored);
-    let none = std::collections::BTreeSet::new();
-    reopened.remove("app:v1", &none).unwrap();
-    assert!(reopened.find("app:v1").is_none() && reopened.find("other/app:v2").is_some());
-    let used = std::iter::once(stored[0].layers[0].clone()).collect();
-    reopened.remove("other/app:v2", &used).unwrap();
-    assert!(reopened.layers().join(&stored[0].layers[0]).is_dir(), "a container still uses the layer");
-    reopened.remove_unreferenced(&none).unwrap();
-    assert!(!reopened.layers().join(&stored[0].layers[0]).exists());
+    assert_eq!(reopened.list().unwrap(), stored);
+    reopened.remove("app:v1", none).unwrap();
+    assert!(found(&reopened, "app:v1").is_none() && found(&reopened, "other/app:v2").is_some());
+    let layer = stored[0].layers[0].clone();
+    reopened.remove("other/app:v2", || Ok(std::iter::once(layer.clone()).collect())).unwrap();
+    assert!(reopened.layers().join(&layer).is_dir(), "a container still uses the layer");
+    images.import_archive(&archive[..], None).unwrap();
+    reopened.remove(&stored[0].id, none).unwrap();
+    assert!(!reopened.layers().join(&layer).exists());
     assert!(images.import_archive(&b"no archive at all"[..], None).is_err());
 }
 
@@ -219,8 +316,7 @@ async fn pulls_from_a_real_registry() {
     let node = common::Node::new().await;
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let archive = directory.path().join("a.tar");
-    let images = Images::open(&directory.path().join("images")).unwrap();
-    std::fs::write(&archive, save_archive(&images)).unwrap();
+    std::fs::write(&archive, save_archive()).unwrap();
     let name = format!("127.0.0.1:{}/some/app:v1", registry.port);
     let copied = Command::new("skopeo")
         .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
@@ -249,7 +345,7 @@ async fn an_oci_archive_of_skopeo_is_imported() {
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let images = Images::open(&directory.path().join("images")).unwrap();
     let (docker, oci) = (directory.path().join("d.tar"), directory.path().join("o.tar"));
-    std::fs::write(&docker, save_archive(&images)).unwrap();
+    std::fs::write(&docker, save_archive()).unwrap();
     let copied = Command::new("skopeo")
         .args(["copy", "--quiet", "--insecure-policy"])
         .args([
@@ -351,7 +447,7 @@ async fn a_registry_that_lies_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_download_is_continued_where_it_stopped() {
-    let mut node = common::Node::new().await;
+    let node = common::Node::new().await;
     let files = served();
     let asked = Arc::new(AtomicUsize::new(0));
     let seen = asked.clone();
@@ -381,10 +477,39 @@ async fn a_stalled_download_is_continued_where_it_stopped() {
     let mirror = Endpoint { host: format!("127.0.0.1:{port}"), stall_timeout_seconds: Some(1), ..Endpoint::default() };
     let mut config = common::config(node.directory.path());
     config.registries = vec![Registry { host: "slow.test".into(), endpoints: vec![mirror], ..Registry::default() }];
-    node.runtime = runtime::Containers::open(config).await.unwrap();
+    let node = node.reopen(config).await;
     let image = node.runtime.pull("slow.test/app:v1", &[]).await.unwrap();
     assert_eq!(image.repo_tags, ["slow.test/app:v1"]);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
+    node.down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_two_tags_have_is_downloaded_by_one_at_a_time() {
+    let node = common::Node::new().await;
+    let files = served();
+    let (busy, most) = ([AtomicUsize::new(0), AtomicUsize::new(0)], Arc::new(AtomicUsize::new(0)));
+    let seen = most.clone();
+    let port = fake(move |path, _| {
+        let (body, busy) = match path {
+            p if p.contains("/manifests/") => return whole(&files.manifest),
+            p if p.ends_with(&digest(&files.config)) => (&files.config, &busy[0]),
+            p if p.contains("/blobs/") => (&files.layer, &busy[1]),
+            _ => return whole(b""),
+        };
+        let now = busy.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.fetch_max(now, Ordering::SeqCst);
+        // Long enough for a second request to come in, if there is one.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        busy.fetch_sub(1, Ordering::SeqCst);
+        whole(body)
+    });
+    let names = ["v1", "v2", "v3", "v4"].map(|tag| format!("127.0.0.1:{port}/one:{tag}"));
+    let pulls = names.iter().map(|name| node.runtime.pull(name, &[]));
+    for pulled in futures::future::join_all(pulls).await {
+        pulled.unwrap();
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 1);
     node.down().await;
 }
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use pods::ports::{Image, RegistryAuth, Runtime};
-use runtime::Containers;
+use pods::ports::{Image, RegistryAuth};
+use runtime::NodeImages;
 
 use crate::config::Settings;
 
@@ -33,26 +33,30 @@ pub async fn run(settings: &Settings, action: Action) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the node's images belong to root: run this as root (sudo windlass image ...)");
     }
-    let runtime = Containers::open(settings.runtime()).await?;
+    // The images alone: a running node keeps its containers to itself.
+    let images = NodeImages::open(&settings.runtime())?;
     match action {
-        Action::Ls => list(&Runtime::images(&runtime).await?),
+        Action::Ls => list(&images.list()?),
         Action::Pull { image, credentials } => {
             let auth: Vec<RegistryAuth> = credentials.as_deref().map(credential).transpose()?.into_iter().collect();
-            let pulled = runtime.pull(&image, &auth).await.with_context(|| format!("cannot pull {image}"))?;
+            let pulled = images.pull(&image, &auth).await.with_context(|| format!("cannot pull {image}"))?;
             println!("{}", pulled.repo_digests.first().unwrap_or(&pulled.id));
         }
         Action::Import { file } => {
             let archive = std::fs::File::open(&file).with_context(|| format!("cannot open {}", file.display()))?;
-            let imported = tokio::task::block_in_place(|| runtime.images().import_archive(archive, None))
+            let imported = tokio::task::block_in_place(|| images.store.import_archive(archive, None))
                 .with_context(|| format!("cannot import {}", file.display()))?;
             for image in imported {
                 println!("{}", image.image().repo_tags.first().unwrap_or(&image.id));
             }
         }
-        Action::Rm { images } => {
-            for image in images {
-                runtime.remove_image(&image).await.with_context(|| format!("cannot remove {image}"))?;
-                println!("{image}");
+        Action::Rm { images: names } => {
+            for name in names {
+                if images.store.find(&name)?.is_none() {
+                    bail!("cannot remove {name}: no such image");
+                }
+                images.remove(&name).with_context(|| format!("cannot remove {name}"))?;
+                println!("{name}");
             }
         }
     }

@@ -4,8 +4,7 @@
 //! and makes a sibling of itself, which alone is inside the process namespace, and which becomes the program. libcontainer
 //! has the same in its tenant builder, but that refuses a container with a seccomp profile.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -88,19 +87,62 @@ fn prepare(control: &mut UnixStream) -> Result<Pid, Failed> {
         Err(e) => return Err(Failed::Broken(format!("fork: {e}"))),
     };
     drop((pid_write, error_write, streams));
-    let mut number = [0u8; 4];
-    let forked = File::from(pid_read).read_exact(&mut number);
+    let number = read_while_wanted(&pid_read, PID_BYTES, control, middle);
     let _reaped = waitpid(middle, None);
-    let mut failure = Vec::new();
-    let told = File::from(error_read).read_to_end(&mut failure);
-    match (forked, told) {
-        (_, Ok(len)) if len > 0 => {
+    let number: Result<[u8; PID_BYTES], _> = number.map_err(broken("start the program"))?.try_into();
+    let number = number.map(i32::from_le_bytes);
+    let inside = Pid::from_raw(*number.as_ref().unwrap_or(&0));
+    let failure = read_while_wanted(&error_read, usize::MAX, control, inside).map_err(broken("start the program"))?;
+    match (number, failure.is_empty()) {
+        (_, false) => {
             Err(serde_json::from_slice(&failure).unwrap_or(Failed::Broken("the helper's answer is cut".into())))
         }
-        (Ok(()), Ok(_)) => Ok(Pid::from_raw(i32::from_le_bytes(number))),
-        (Err(_), _) => Err(Failed::Broken("the helper ended before it entered the container".into())),
-        (_, Err(e)) => Err(Failed::Broken(e.to_string())),
+        (Ok(_), true) => Ok(inside),
+        (Err(_), true) => Err(Failed::Broken("the helper ended before it entered the container".into())),
     }
+}
+
+/// A process's number on its way from the middle process.
+const PID_BYTES: usize = 4;
+
+/// Reads a pipe to its end or until so many bytes are there. Should whoever asked leave before that, the process at the other end is killed, which ends
+/// the pipe too: it may be stuck on its way, in a frozen group for one.
+fn read_while_wanted(pipe: &OwnedFd, enough: usize, control: &UnixStream, writer: Pid) -> io::Result<Vec<u8>> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut all = Vec::new();
+    let mut buffer = [0u8; 4096];
+    let mut wanted = true;
+    while all.len() < enough {
+        let mut ready = vec![PollFd::new(pipe, PollFlags::IN)];
+        if wanted {
+            // It sends nothing before the program runs, so that anything here is its end.
+            ready.push(PollFd::new(control, PollFlags::IN));
+        }
+        match poll(&mut ready, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            polled => polled?,
+        };
+        if ready.get(1).is_some_and(|control| !control.revents().is_empty()) {
+            wanted = false;
+            kill(writer);
+            continue;
+        }
+        match rustix::io::read(pipe, &mut buffer)? {
+            0 => break,
+            len => all.extend_from_slice(&buffer[..len]),
+        }
+    }
+    Ok(all)
+}
+
+/// Kills a program with the children it made.
+fn kill(program: Pid) {
+    if program.as_raw() <= 0 {
+        return;
+    }
+    // Its session first; then itself, should it have left the group or not have one of its own yet.
+    let _group = nix::sys::signal::killpg(program, nix::sys::signal::Signal::SIGKILL);
+    let _self = nix::sys::signal::kill(program, nix::sys::signal::Signal::SIGKILL);
 }
 
 /// What the processes on their way into the container hold.
@@ -296,14 +338,18 @@ fn become_user(uid: u32, gid: u32, groups: &[u32], capabilities: u64) -> io::Res
     }
 }
 
-/// Waits for the program's end and reports it; takes the order to kill it meanwhile.
+/// Waits for the program's end and reports it; takes the order to kill it meanwhile. A program that nobody takes up is
+/// killed: whoever asked has given up, and would ask for the next one on top of it.
 fn wait(mut control: UnixStream, child: Pid) -> i32 {
-    if wire::write_frame(&mut control, from_shim::STARTED, b"").is_err() {
-        // Nobody is there any more; the program runs on by itself, as it would with any runtime.
-        let _ended = waitpid(child, None);
-        return 0;
-    }
-    let killer = control.try_clone().ok().map(|socket| std::thread::spawn(move || obey(socket, child)));
+    let taken_up = wire::write_frame(&mut control, from_shim::STARTED, b"").is_ok()
+        && wire::read_frame(&mut control).is_ok_and(|(kind, _)| kind == to_shim::TAKEN_UP);
+    let killer = match taken_up.then(|| control.try_clone()) {
+        Some(Ok(socket)) => Some(std::thread::spawn(move || obey(socket, child))),
+        _ => {
+            kill(child);
+            None
+        }
+    };
     let code = loop {
         match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => break code,
@@ -320,9 +366,7 @@ fn wait(mut control: UnixStream, child: Pid) -> i32 {
 fn obey(mut socket: UnixStream, child: Pid) {
     while let Ok((kind, _)) = wire::read_frame(&mut socket) {
         if kind == to_shim::SIGNAL {
-            // Its session first, for the children it made; then itself, should it have left the group.
-            let _group = nix::sys::signal::killpg(child, nix::sys::signal::Signal::SIGKILL);
-            let _self = nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGKILL);
+            kill(child);
         }
     }
 }

@@ -105,6 +105,7 @@ pub async fn exec(local: &Local, id: &ContainerId, spec: &ExecSpec) -> Result<Se
     ours.set_nonblocking(true).map_err(broken)?;
     let mut control = UnixStream::from_std(ours).map_err(broken)?;
     let terminal = launched(&mut control).await?;
+    control.write_all(&wire::encode(to_shim::TAKEN_UP, b"")).await.map_err(broken)?;
     session(control, ends, terminal)
 }
 

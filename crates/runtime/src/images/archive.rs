@@ -11,6 +11,7 @@ use serde_json::Value;
 use tar::{Archive, EntryType};
 
 use super::import::{architecture, invalid};
+use super::lock::Lease;
 use super::reference::Reference;
 use super::store::{ConfigFile, Images, Stored};
 use super::unpack::{decompress, hex_digest, sha256};
@@ -119,13 +120,13 @@ impl Parts<'_> {
         }
     }
 
-    fn layer(&self, path: &str, diff_id: &str) -> io::Result<()> {
+    fn layer(&self, lease: &Lease, path: &str, diff_id: &str) -> io::Result<()> {
         if self.images.has_layer(diff_id)? {
             return Ok(());
         }
         let file = std::fs::File::open(self.directory.join(below(path.as_bytes())?))
             .map_err(|e| io::Error::new(e.kind(), format!("{path} in the archive: {e}")))?;
-        self.images.add_layer(file, Some(diff_id)).map(drop)
+        self.images.add_layer(lease, file, Some(diff_id)).map(drop)
     }
 
     fn add(&self, config: &[u8], layers: &[String], names: &[String], digest: Option<&str>) -> io::Result<Stored> {
@@ -133,8 +134,10 @@ impl Parts<'_> {
         if parsed.rootfs.diff_ids.len() != layers.len() {
             return Err(invalid("mismatched image rootfs and manifest layers"));
         }
+        // Until the image is in the index.
+        let lease = self.images.lease(&parsed.rootfs.diff_ids)?;
         for (path, diff_id) in layers.iter().zip(&parsed.rootfs.diff_ids) {
-            self.layer(path, diff_id)?;
+            self.layer(&lease, path, diff_id)?;
         }
         let (mut tags, mut digests) = (Vec::new(), Vec::new());
         for name in names {

@@ -26,7 +26,7 @@ impl Images {
         let reference = Reference::parse(name).ok_or_else(|| invalid(format!("couldn't parse image name {name:?}")))?;
         let tag = reference.tagged().ok_or_else(|| invalid("a built-in image needs a tag"))?;
         let marker = self.ingest().join(format!("{}.version", tag.replace('/', "_")));
-        if let Some(found) = self.find(&tag)
+        if let Some(found) = self.find(&tag)?
             && std::fs::read_to_string(&marker).is_ok_and(|v| v == version)
         {
             return Ok(found);
@@ -52,7 +52,8 @@ impl Images {
         builder.finish()?;
         drop(builder);
         file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let layer = self.add_layer(std::fs::File::open(temporary)?, None)?;
+        let lease = self.lease(&[])?;
+        let layer = self.add_layer(&lease, std::fs::File::open(temporary)?, None)?;
         let text = serde_json::to_vec(&config_file(config, &[layer.diff_id]))?;
         self.add_image(&text, &[tag.to_owned()], &[], true)
     }

@@ -3,6 +3,8 @@
 
 pub mod archive;
 pub mod import;
+pub mod lock;
+pub mod node;
 pub mod pull;
 pub mod reference;
 pub mod store;

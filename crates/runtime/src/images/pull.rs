@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use pods::ports::{Image, PullError, RegistryAuth};
 use tokio::io::AsyncWriteExt;
 
 use super::import::architecture;
+use super::lock::{Lease, exclusive_while_named};
 use super::reference::Reference;
 use super::store::{ConfigFile, Images};
 use super::unpack::{hex_digest, sha256};
@@ -101,6 +102,12 @@ pub struct Puller {
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// The right to download one blob: within this process, and on its file among all.
+struct Turn {
+    _here: tokio::sync::OwnedMutexGuard<()>,
+    _file: std::fs::File,
+}
+
 /// One way to an image.
 struct Source {
     client: Client,
@@ -165,9 +172,12 @@ impl Puller {
         if diff_ids.len() != manifest.layers.len() {
             return Err(failed(reference, "mismatched image rootfs and manifest layers"));
         }
+        // Until the image is in the index.
+        let lease = self.images.lease(&diff_ids).map_err(|e| disk(reference, &e))?;
+        let lease = Arc::new(lease);
         let mut layers = Vec::with_capacity(diff_ids.len());
         for (diff_id, layer) in diff_ids.iter().zip(&manifest.layers) {
-            layers.push(self.layer(reference, source, diff_id, layer));
+            layers.push(self.layer(reference, source, &lease, diff_id, layer));
         }
         futures::stream::iter(layers).buffer_unordered(PARALLEL_LAYERS).try_collect::<Vec<()>>().await?;
         let tags: Vec<String> = reference.tagged().into_iter().collect();
@@ -183,32 +193,49 @@ impl Puller {
         if config.size > CONFIG_BYTES_MAX {
             return Err(failed(reference, "the image's configuration is too large"));
         }
+        let _turn = self.turn(reference, config).await?;
         let path = self.download(reference, source, config).await?;
         let text = std::fs::read(&path).map_err(|e| disk(reference, &e))?;
         std::fs::remove_file(&path).map_err(|e| disk(reference, &e))?;
         Ok(text)
     }
 
+    /// Waits until nobody else is downloading this blob, here or in another process, and keeps others waiting.
+    async fn turn(&self, reference: &Reference, blob: &Descriptor) -> Result<Turn, PullError> {
+        let path = self.ingest_file(reference, blob)?;
+        let lock = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            busy.retain(|_, lock| Arc::strong_count(lock) > 1);
+            busy.entry(blob.digest.clone()).or_default().clone()
+        };
+        let here = lock.lock_owned().await;
+        let file = tokio::task::spawn_blocking(move || exclusive_while_named(&path)).await;
+        let file = file.map_err(|e| failed(reference, e))?.map_err(|e| disk(reference, &e))?;
+        Ok(Turn { _here: here, _file: file })
+    }
+
+    /// Where a blob waits until it is whole.
+    fn ingest_file(&self, reference: &Reference, blob: &Descriptor) -> Result<PathBuf, PullError> {
+        self.images.blob(&blob.digest).map_err(|e| failed(reference, e))?;
+        Ok(self.images.ingest().join(blob.digest.replace(':', "-")))
+    }
+
     async fn layer(
         &self,
         reference: &Reference,
         source: &Source,
+        lease: &Arc<Lease>,
         diff_id: &str,
         layer: &Descriptor,
     ) -> Result<(), PullError> {
-        let lock = {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            busy.retain(|_, lock| Arc::strong_count(lock) > 1);
-            busy.entry(layer.digest.clone()).or_default().clone()
-        };
-        let _turn = lock.lock().await;
+        let _turn = self.turn(reference, layer).await?;
         if self.images.has_layer(diff_id).map_err(|e| failed(reference, e))? {
             return Ok(());
         }
         let path = self.download(reference, source, layer).await?;
-        let (images, diff_id) = (self.images.clone(), diff_id.to_owned());
+        let (images, lease, diff_id) = (self.images.clone(), lease.clone(), diff_id.to_owned());
         let unpacked = tokio::task::spawn_blocking(move || {
-            let unpacked = images.add_layer(std::fs::File::open(&path)?, Some(&diff_id));
+            let unpacked = images.add_layer(&lease, std::fs::File::open(&path)?, Some(&diff_id));
             std::fs::remove_file(&path)?;
             unpacked
         });
@@ -219,14 +246,8 @@ impl Puller {
     }
 
     /// Downloads a blob into the ingest directory, continuing what is there, and verifies it.
-    async fn download(
-        &self,
-        reference: &Reference,
-        source: &Source,
-        blob: &Descriptor,
-    ) -> Result<std::path::PathBuf, PullError> {
-        self.images.blob(&blob.digest).map_err(|e| failed(reference, e))?;
-        let path = self.images.ingest().join(blob.digest.replace(':', "-"));
+    async fn download(&self, reference: &Reference, source: &Source, blob: &Descriptor) -> Result<PathBuf, PullError> {
+        let path = self.ingest_file(reference, blob)?;
         let mut fruitless = 0;
         loop {
             let have = std::fs::metadata(&path).map_or(0, |m| m.len());

@@ -2,16 +2,19 @@
 //! file that says which names they have.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pods::ports::Image;
 use tokio::sync::watch;
 
+use super::lock::{self, Lease};
 use super::reference::Reference;
 use super::unpack::{Unpacked, hex_digest, sha256, unpack};
-use crate::layout::write_atomically;
+use crate::layout::{sync_directory, write_durably};
 use crate::spec::ImageConfig;
 
 /// One image as the index keeps it.
@@ -52,10 +55,22 @@ impl Stored {
 /// The images of this node.
 pub struct Images {
     directory: PathBuf,
-    index: Mutex<Vec<Stored>>,
+    index: Mutex<Index>,
     /// Names of images that are being made here at this moment.
     coming: watch::Sender<BTreeSet<String>>,
+    /// Held as long as the store is open.
+    _user: File,
 }
+
+/// The index as this process read or wrote it last.
+#[derive(Default)]
+struct Index {
+    images: Vec<Stored>,
+    read: Option<Stamp>,
+}
+
+/// What tells one version of the index file from the next: inode, time of change, size in bytes.
+type Stamp = (u64, i64, i64, u64);
 
 /// An image that is being made: who asks for it by this name waits until this is dropped.
 pub struct Coming {
@@ -120,32 +135,19 @@ impl ConfigSection {
 }
 
 impl Images {
+    /// Opens the store, perhaps beside other processes that have it open.
+    ///
+    /// # Errors
+    /// A damaged index names its file and the place in it.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        for part in ["blobs/sha256", "layers", "ingest"] {
+        for part in ["blobs/sha256", "layers", "ingest", "leases"] {
             std::fs::create_dir_all(directory.join(part))?;
         }
-        let path = directory.join("index.json");
-        let index = match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e),
-        };
-        let images =
-            Self { directory: directory.to_owned(), index: Mutex::new(index), coming: watch::Sender::default() };
-        images.remove_unfinished()?;
+        let user = lock::shared(&directory.join("users"), || remove_unfinished(directory))?;
+        let (directory, coming) = (directory.to_owned(), watch::Sender::default());
+        let images = Self { directory, index: Mutex::default(), coming, _user: user };
+        drop(images.fresh()?);
         Ok(images)
-    }
-
-    /// Layers that were being unpacked when the process ended.
-    fn remove_unfinished(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(self.layers())? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with("tmp-") {
-                std::fs::remove_dir_all(entry.path())?;
-            }
-        }
-        Ok(())
     }
 
     pub fn layers(&self) -> PathBuf {
@@ -162,20 +164,64 @@ impl Images {
         Ok(self.directory.join("blobs").join(digest.replace(':', "/")))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Stored>> {
-        // The index is changed in one assignment each time, so a panic elsewhere leaves it whole.
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn index_file(&self) -> PathBuf {
+        self.directory.join("index.json")
     }
 
-    fn change<T>(&self, edit: impl FnOnce(&mut Vec<Stored>) -> T) -> io::Result<T> {
-        let mut index = self.lock();
-        let mut next = index.clone();
-        let result = edit(&mut next);
+    fn stamp(&self) -> io::Result<Option<Stamp>> {
+        match std::fs::metadata(self.index_file()) {
+            Ok(found) => Ok(Some((found.ino(), found.mtime(), found.mtime_nsec(), found.size()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The index as the file has it, which another process may have changed.
+    fn fresh(&self) -> io::Result<MutexGuard<'_, Index>> {
+        // The index is changed in one assignment each time, so a panic elsewhere leaves it whole.
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked before the file is read: should it change in between, it is read once more the next time.
+        let stamp = self.stamp()?;
+        if stamp != index.read {
+            *index = Index { images: read_index(&self.index_file())?, read: stamp };
+        }
+        Ok(index)
+    }
+
+    /// The index, and the lock that keeps every other process from changing it.
+    fn locked(&self) -> io::Result<(File, MutexGuard<'_, Index>)> {
+        let held = lock::exclusive(&self.directory.join("index.lock"))?;
+        Ok((held, self.fresh()?))
+    }
+
+    fn change<T>(&self, edit: impl FnOnce(&mut Vec<Stored>) -> io::Result<T>) -> io::Result<T> {
+        let (_held, mut index) = self.locked()?;
+        let mut next = index.images.clone();
+        let result = edit(&mut next)?;
         next.retain(|i| !i.tags.is_empty() || !i.digests.is_empty());
-        let text = serde_json::to_vec_pretty(&next)?;
-        write_atomically(&self.directory.join("index.json"), &text)?;
-        *index = next;
+        write_durably(&self.index_file(), &serde_json::to_vec_pretty(&next)?)?;
+        *index = Index { images: next, read: self.stamp()? };
         Ok(result)
+    }
+
+    /// Keeps layers from removal though no image or container names them yet.
+    pub fn lease(&self, diff_ids: &[String]) -> io::Result<Lease> {
+        let names = diff_ids.iter().map(|diff_id| layer_name(diff_id)).collect::<io::Result<Vec<_>>>()?;
+        let _index = self.locked()?;
+        let lease = Lease::new(&self.directory.join("leases"))?;
+        lease.add(&names)?;
+        Ok(lease)
+    }
+
+    /// An image by each of some names, all of them kept from removal.
+    pub fn find_and_lease(&self, names: &[&str]) -> io::Result<(Vec<Option<Stored>>, Lease)> {
+        let (_held, index) = self.locked()?;
+        let lease = Lease::new(&self.directory.join("leases"))?;
+        let found: Vec<Option<Stored>> = names.iter().map(|name| find(&index.images, name).cloned()).collect();
+        for image in found.iter().flatten() {
+            lease.add(&image.layers)?;
+        }
+        Ok((found, lease))
     }
 
     /// Announces an image that will be here soon, so that the node need not wait for it but its pods do.
@@ -195,50 +241,49 @@ impl Images {
         let _settled = coming.wait_for(|names| !names.contains(&tag)).await;
     }
 
-    pub fn list(&self) -> Vec<Stored> {
-        self.lock().clone()
+    pub fn list(&self) -> io::Result<Vec<Stored>> {
+        Ok(self.fresh()?.images.clone())
     }
 
-    /// Finds an image by name, by digest, by id, or by the beginning of an id.
-    pub fn find(&self, name: &str) -> Option<Stored> {
-        let index = self.lock();
-        let bare = name.strip_prefix("sha256:").unwrap_or(name);
-        let by_id = index.iter().find(|i| i.id == name || i.id.strip_prefix("sha256:") == Some(bare));
-        if let Some(found) = by_id {
-            return Some(found.clone());
-        }
-        let reference = Reference::parse(name)?;
-        let found = match (reference.digested(), reference.tagged()) {
-            (Some(digest), _) => index.iter().find(|i| i.digests.contains(&digest)),
-            (None, Some(tag)) => index.iter().find(|i| i.tags.contains(&tag)),
-            (None, None) => None,
-        };
-        found.cloned()
+    /// Finds an image by name, by digest or by id.
+    pub fn find(&self, name: &str) -> io::Result<Option<Stored>> {
+        Ok(find(&self.fresh()?.images, name).cloned())
     }
 
     pub fn has_layer(&self, diff_id: &str) -> io::Result<bool> {
         Ok(self.layers().join(layer_name(diff_id)?).is_dir())
     }
 
-    /// Unpacks a layer, unless it is there. `expected` is the diff id that the configuration promises.
-    pub fn add_layer(&self, stream: impl Read + Send, expected: Option<&str>) -> io::Result<Unpacked> {
+    /// Unpacks a layer, unless it is there; the lease keeps it until an image names it. `expected` is the diff id that the
+    /// configuration promises.
+    pub fn add_layer(&self, lease: &Lease, stream: impl Read + Send, expected: Option<&str>) -> io::Result<Unpacked> {
         let temporary = self.layers().join(format!("tmp-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&temporary)?;
-        let finished = self.unpack_into(stream, expected, &temporary);
+        let finished = self.unpack_into(lease, stream, expected, &temporary);
         if finished.is_err() {
-            // What stays is removed at the next start.
+            // What stays is removed when next the store is opened by one process alone.
             let _removed = std::fs::remove_dir_all(&temporary);
         }
         finished
     }
 
-    fn unpack_into(&self, stream: impl Read + Send, expected: Option<&str>, temporary: &Path) -> io::Result<Unpacked> {
+    fn unpack_into(
+        &self,
+        lease: &Lease,
+        stream: impl Read + Send,
+        expected: Option<&str>,
+        temporary: &Path,
+    ) -> io::Result<Unpacked> {
         let unpacked = unpack(stream, temporary)?;
         if let Some(expected) = expected.filter(|e| *e != unpacked.diff_id) {
             let text = format!("wrong diff id calculated on extraction {:?}, expected {expected:?}", unpacked.diff_id);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         std::fs::write(self.size_file(&unpacked.diff_id)?, unpacked.size_bytes.to_string())?;
+        // Under its own name a layer is believed for ever after, so it must be on the disk before it has that.
+        rustix::fs::syncfs(File::open(temporary)?)?;
+        let _index = self.locked()?;
+        lease.add(&[layer_name(&unpacked.diff_id)?])?;
         let place = self.layers().join(layer_name(&unpacked.diff_id)?);
         match std::fs::rename(temporary, &place) {
             Ok(()) => {}
@@ -269,9 +314,12 @@ impl Images {
         let mut hash = sha256();
         hash.update(config);
         let id = hex_digest(hash);
-        write_atomically(&self.blob(&id)?, config)?;
+        let blob = self.blob(&id)?;
         let image_config = parsed.config.unwrap_or_default().read();
         self.change(|index| {
+            // The layers' names first, then the index that speaks of them.
+            sync_directory(&self.layers())?;
+            write_durably(&blob, config)?;
             for image in index.iter_mut().filter(|i| i.id != id) {
                 image.tags.retain(|t| !tags.contains(t));
             }
@@ -291,16 +339,16 @@ impl Images {
             image.tags.extend(tags.iter().cloned());
             image.digests.extend(digests.iter().cloned());
             image.pinned |= pinned;
-            image.clone()
+            Ok(image.clone())
         })
     }
 
     /// Takes a name away, or with an id the whole image; layers that nothing needs any more go too.
-    pub fn remove(&self, name: &str, in_use: &BTreeSet<String>) -> io::Result<()> {
-        let Some(found) = self.find(name) else { return Ok(()) };
+    pub fn remove(&self, name: &str, in_use: impl FnOnce() -> io::Result<BTreeSet<String>>) -> io::Result<()> {
+        let Some(found) = self.find(name)? else { return Ok(()) };
         let reference = Reference::parse(name).filter(|_| !found.id.ends_with(name));
         self.change(|index| {
-            let Some(image) = index.iter_mut().find(|i| i.id == found.id) else { return };
+            let Some(image) = index.iter_mut().find(|i| i.id == found.id) else { return Ok(()) };
             match reference.as_ref().map(|r| (r.tagged(), r.digested())) {
                 Some((Some(tag), _)) if image.tags.len() > 1 => drop(image.tags.remove(&tag)),
                 // The last name of an image takes its digests with it.
@@ -309,23 +357,29 @@ impl Images {
                     image.digests.clear();
                 }
             }
+            Ok(())
         })?;
         self.remove_unreferenced(in_use)
     }
 
-    /// Deletes layers and blobs that no image names and no container uses.
-    pub fn remove_unreferenced(&self, in_use: &BTreeSet<String>) -> io::Result<()> {
-        let index = self.lock();
-        let named: BTreeSet<&String> = index.iter().flat_map(|i| &i.layers).chain(in_use).collect();
+    /// Deletes layers and blobs that no image names, no lease keeps and no container uses. `in_use` tells the
+    /// containers' layers; it is asked after the leases, because a container's lease ends when its record is there.
+    fn remove_unreferenced(&self, in_use: impl FnOnce() -> io::Result<BTreeSet<String>>) -> io::Result<()> {
+        let (held, index) = self.locked()?;
+        let mut needed = lock::leased(&self.directory.join("leases"))?;
+        needed.extend(in_use()?);
+        needed.extend(index.images.iter().flat_map(|i| i.layers.iter().cloned()));
+        let mut rubbish = Vec::new();
         for entry in std::fs::read_dir(self.layers())? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let layer = name.trim_end_matches(".size").to_owned();
-            if named.contains(&layer) || name.starts_with("tmp-") {
+            if needed.contains(name.trim_end_matches(".size")) || name.starts_with("tmp-") {
                 continue;
             }
             if entry.file_type()?.is_dir() {
-                std::fs::remove_dir_all(entry.path())?;
+                let out_of_sight = self.layers().join(format!("tmp-{}", uuid::Uuid::new_v4()));
+                std::fs::rename(entry.path(), &out_of_sight)?;
+                rubbish.push(out_of_sight);
             } else {
                 std::fs::remove_file(entry.path())?;
             }
@@ -333,11 +387,12 @@ impl Images {
         for entry in std::fs::read_dir(self.directory.join("blobs/sha256"))? {
             let entry = entry?;
             let digest = format!("sha256:{}", entry.file_name().to_string_lossy());
-            if !index.iter().any(|i| i.id == digest) {
+            if !index.images.iter().any(|i| i.id == digest) {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(())
+        drop((held, index));
+        rubbish.iter().try_for_each(std::fs::remove_dir_all)
     }
 
     /// Bytes of all layers that are here.
@@ -349,4 +404,46 @@ impl Images {
             .filter_map(|e| std::fs::read_to_string(e.path()).ok()?.trim().parse::<u64>().ok())
             .sum()
     }
+}
+
+fn find<'i>(images: &'i [Stored], name: &str) -> Option<&'i Stored> {
+    let bare = name.strip_prefix("sha256:").unwrap_or(name);
+    if let Some(by_id) = images.iter().find(|i| i.id == name || i.id.strip_prefix("sha256:") == Some(bare)) {
+        return Some(by_id);
+    }
+    let reference = Reference::parse(name)?;
+    match (reference.digested(), reference.tagged()) {
+        (Some(digest), _) => images.iter().find(|i| i.digests.contains(&digest)),
+        (None, Some(tag)) => images.iter().find(|i| i.tags.contains(&tag)),
+        (None, None) => None,
+    }
+}
+
+fn read_index(path: &Path) -> io::Result<Vec<Stored>> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    serde_json::from_slice(&text).map_err(|e| {
+        let before: usize =
+            text.split_inclusive(|b| *b == b'\n').take(e.line().saturating_sub(1)).map(<[u8]>::len).sum();
+        let offset = (before + e.column()).saturating_sub(1);
+        io::Error::new(io::ErrorKind::InvalidData, format!("{}: damaged at byte {offset}: {e}", path.display()))
+    })
+}
+
+/// What processes that ended left half done: layers being unpacked, archives being spread. Nobody else may be at work.
+fn remove_unfinished(directory: &Path) -> io::Result<()> {
+    for part in ["layers", "ingest"] {
+        for entry in std::fs::read_dir(directory.join(part))? {
+            let entry = entry?;
+            match entry.file_name().to_string_lossy().starts_with("tmp-") {
+                true if entry.file_type()?.is_dir() => std::fs::remove_dir_all(entry.path())?,
+                true => std::fs::remove_file(entry.path())?,
+                false => {}
+            }
+        }
+    }
+    Ok(())
 }

@@ -25,6 +25,8 @@ pub mod to_shim {
     /// Signal number, four bytes.
     pub const SIGNAL: u8 = b's';
     pub const REOPEN_LOG: u8 = b'l';
+    /// To an exec's helper: the session is held, so the program may live.
+    pub const TAKEN_UP: u8 = b'u';
 }
 
 /// From a helper to the node's process.

@@ -62,15 +62,41 @@ pub fn import_busybox(runtime: &Containers) {
     runtime.images().import_rootfs(IMAGE, "1", &config, fill).unwrap();
 }
 
+/// An image of one file, `/text`.
+pub fn import_text(runtime: &Containers, name: &str, text: &str) {
+    let fill = |tar: &mut tar::Builder<&mut dyn std::io::Write>| {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, "text", text.as_bytes())
+    };
+    runtime.images().import_rootfs(name, "1", &ImageConfig::default(), fill).unwrap();
+}
+
+/// For the files of one node.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("wl").tempdir_in("/var/tmp").unwrap()
+}
+
 impl Node {
     /// Needs root and a busybox to run.
     pub async fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "containers need root");
         assert!(Path::new("/bin/busybox").exists(), "package busybox-static is missing");
-        let directory = tempfile::Builder::new().prefix("wl").tempdir_in("/var/tmp").unwrap();
+        let directory = directory();
         let runtime = Containers::open(config(directory.path())).await.unwrap();
         import_busybox(&runtime);
         Self { runtime, directory }
+    }
+
+    /// Another process in its place, with other settings.
+    pub async fn reopen(self, config: Config) -> Self {
+        let Self { runtime, directory } = self;
+        drop(runtime);
+        Self { runtime: Containers::open(config).await.unwrap(), directory }
     }
 
     pub async fn pod(&self) -> String {
@@ -140,26 +166,11 @@ impl Node {
     }
 
     pub fn log(&self, id: &ContainerId) -> String {
-        std::fs::read_to_string(self.directory.path().join("log").join(&id.pod_uid).join(&id.name).join("0.log"))
-            .unwrap_or_default()
+        log(self.directory.path(), id)
     }
 
-    /// Waits until the log has it, woken by the file's changes.
     pub async fn log_contains(&self, id: &ContainerId, text: &str) {
-        use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-        let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
-        let directory = self.directory.path().join("log").join(&id.pod_uid).join(&id.name);
-        add_watch(&inotify, &directory, WatchFlags::MODIFY | WatchFlags::CREATE).unwrap();
-        let watched = unsafe { tokio::io::unix::AsyncFd::register(inotify) }.unwrap();
-        let found = async {
-            while !self.log(id).contains(text) {
-                let mut ready = watched.readable().await.unwrap();
-                let _events = rustix::io::read(watched.get_ref(), &mut [0u8; 4096]);
-                ready.clear_ready();
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, found).await;
-        assert!(waited.is_ok(), "{text:?} does not come: {}", self.log(id));
+        log_contains(self.directory.path(), id, text).await;
     }
 
     /// Private and proportional memory of one of this node's shims in kB.
@@ -205,4 +216,27 @@ pub async fn collect(mut session: Session, input: Option<&str>) -> (String, Stri
     };
     let code = tokio::time::timeout(PATIENCE, all).await.expect("the session does not end");
     (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), code)
+}
+
+/// What a container of the node in a directory has written.
+pub fn log(node: &Path, id: &ContainerId) -> String {
+    std::fs::read_to_string(node.join("log").join(&id.pod_uid).join(&id.name).join("0.log")).unwrap_or_default()
+}
+
+/// Waits until the log has it, woken by the file's changes.
+pub async fn log_contains(node: &Path, id: &ContainerId, text: &str) {
+    use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+    let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+    let directory = node.join("log").join(&id.pod_uid).join(&id.name);
+    add_watch(&inotify, &directory, WatchFlags::MODIFY | WatchFlags::CREATE).unwrap();
+    let watched = unsafe { tokio::io::unix::AsyncFd::register(inotify) }.unwrap();
+    let found = async {
+        while !log(node, id).contains(text) {
+            let mut ready = watched.readable().await.unwrap();
+            let _events = rustix::io::read(watched.get_ref(), &mut [0u8; 4096]);
+            ready.clear_ready();
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, found).await;
+    assert!(waited.is_ok(), "{text:?} does not come: {}", log(node, id));
 }

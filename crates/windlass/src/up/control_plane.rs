@@ -34,8 +34,9 @@ pub async fn start(
         .await
         .with_context(|| format!("cannot open the store in {}", directory.display()))?;
     progress.done("store", format_args!("revision {}", store.status().await?.revision));
-    let server =
-        ApiServer::new(apiserver::Config { sync_times, ..config(settings, pki, journal) }, Arc::new(store)).await.context("cannot start the API server")?;
+    let server = ApiServer::new(apiserver::Config { sync_times, ..config(settings, pki, journal) }, Arc::new(store))
+        .await
+        .context("cannot start the API server")?;
     let stopping = (server.clone(), stop.clone());
     tokio::spawn(async move {
         stopping.1.cancelled().await;
