@@ -85,6 +85,8 @@ pub enum Rule {
     PullBackOff,
     OutOfMemory,
     NodePressure,
+    /// The pod used more local storage than it may.
+    StorageLimit,
     NodeNotReady,
     Preempted,
     /// The pod is not, or no longer, one of this node's.
@@ -114,6 +116,7 @@ impl fmt::Display for Rule {
             Self::PullBackOff => "its image could not be pulled",
             Self::OutOfMemory => "out of memory",
             Self::NodePressure => "the node was short of a resource",
+            Self::StorageLimit => "it used more local storage than its limit",
             Self::NodeNotReady => "the node was not ready",
             Self::Preempted => "a pod of higher priority needed the room",
             Self::Orphaned => "the pod is not one of this node's",

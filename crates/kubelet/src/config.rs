@@ -28,6 +28,8 @@ pub struct KubeletConfig {
     /// A directory of pod manifests, looked at as its files change.
     pub static_pod_dir: Option<PathBuf>,
     pub max_pods: u32,
+    /// Sysctls beyond the safe ones that pods may set: names, or prefixes that end in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub node_labels: BTreeMap<String, String>,
     pub taints: Vec<Taint>,
     /// `v1.37.2`: what the node says its kubelet is.
@@ -37,6 +39,8 @@ pub struct KubeletConfig {
     /// Images are collected above the first share of the disk, down to the second.
     pub image_gc_high_percent: u8,
     pub image_gc_low_percent: u8,
+    /// What must be left of memory and disk (`memory.available<100Mi`); pods are evicted below that.
+    pub eviction_hard: String,
     pub log_max_bytes: u64,
     pub log_max_files: usize,
 }
@@ -59,12 +63,14 @@ impl KubeletConfig {
             resolv_conf: "/etc/resolv.conf".into(),
             static_pod_dir: None,
             max_pods: 110,
+            allowed_unsafe_sysctls: Vec::new(),
             node_labels: BTreeMap::new(),
             taints: Vec::new(),
             version: "v1.37.2".into(),
             runtime_version: "windlass://0.1.0".into(),
             image_gc_high_percent: 85,
             image_gc_low_percent: 80,
+            eviction_hard: pods::eviction::DEFAULT.into(),
             log_max_bytes: 10 << 20,
             log_max_files: 5,
         }

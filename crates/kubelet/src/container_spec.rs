@@ -140,16 +140,15 @@ fn mounts(inputs: &Inputs<'_>, env: &[(String, String)]) -> Result<Mounts, Strin
                 images.push(ImageMount { image: image.clone(), target, sub_path });
                 continue;
             }
-            (Volume::Directory(dir), Some(sub_path)) => {
-                let Inputs { host, pod, container, attempt, .. } = inputs;
+            (Volume::Directory(dir) | Volume::ReadOnly(dir), Some(sub_path)) => {
+                let Inputs { host, pod, container, .. } = inputs;
                 let base = host.pod_dir(uid(pod)).join("volume-subpaths").join(&wanted.name);
-                let target = base.join(&container.name).join(format!("{attempt}-{index}"));
-                subpath::bind(dir, &sub_path, &target)?
+                subpath::bind(dir, &sub_path, &base.join(&container.name).join(index.to_string()))?
             }
             (Volume::Node(_), Some(_)) => return Err(format!("subPath of volume {:?}: not a directory", wanted.name)),
-            (Volume::Directory(path) | Volume::Node(path), None) => path.clone(),
+            (Volume::Directory(path) | Volume::ReadOnly(path) | Volume::Node(path), None) => path.clone(),
         };
-        let read_only = wanted.read_only == Some(true);
+        let read_only = wanted.read_only == Some(true) || matches!(volume, Volume::ReadOnly(_));
         let recursive = matches!(wanted.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
         out.push(Mount {
             source,

@@ -21,7 +21,7 @@ use crate::task::{Context, Message};
 use crate::volumes::{self, Fetched};
 
 /// pkg/kubelet/container: how much of a termination message is kept, and of the log in its place.
-const MESSAGE_MAX: usize = 4096;
+const MESSAGE_MAX: u64 = 4096;
 const MESSAGE_LOG_MAX: usize = 2048;
 const MESSAGE_LOG_LINES: usize = 80;
 /// How many of a container's last lines go on record with its exit.
@@ -118,42 +118,48 @@ pub(crate) fn record_exit(host: &Host, pod: &Pod, id: &ContainerId, exit: &Exit,
     host.record(subject(pod).container(id.name.clone(), id.attempt), what)
 }
 
+/// Whom a pod's volumes could not be set up or renewed for, told with upstream's words.
+fn tell_unmounted(host: &Host, pod: &Pod, failures: &[volumes::Failure]) {
+    for volumes::Failure { volume, message } in failures {
+        let message = format!("MountVolume.SetUp failed for volume {volume:?} : {message}");
+        host.events.pod(pod, None, Severity::Warning, "FailedMount", message);
+    }
+}
+
 /// Sets the volumes up, trying again for as long as it takes.
 pub(crate) async fn mount(context: &Arc<Context>, pod: &Arc<Pod>) {
     let mut wait = MOUNT_RETRY_FIRST;
     loop {
         let place = context.place(pod);
-        match volumes::set_up(&context.host, pod, &place, &context.subscriber()).await {
-            Ok((made, renew_at)) => {
-                *context.volumes() = made;
-                if let Some(at) = renew_at {
-                    context.to.send(Message::RenewAt(at)).ok();
-                }
-                return context.send(Event::VolumesReady);
-            }
-            Err(failure) => {
-                let message = format!("MountVolume.SetUp failed for volume {:?} : {}", failure.volume, failure.message);
-                context.host.events.pod(pod, None, Severity::Warning, "FailedMount", message);
-                let what = What::MountFailed { volume: failure.volume, error: failure.message };
-                context.host.record(subject(pod), what);
-                // No word of a change comes from paths of the host and claims, so time is waited for as well.
-                tokio::time::timeout(wait, context.sources_changed.notified()).await.ok();
-                wait = (wait * 2).min(MOUNT_RETRY_MAX);
-            }
+        let made = volumes::set_up(&context.host, pod, &place, &context.subscriber()).await;
+        if made.failures.is_empty() {
+            *context.volumes() = made.volumes;
+            context.to.send(Message::Refreshed { again_at: made.renew_at, failed: false }).ok();
+            return context.send(Event::VolumesReady);
         }
+        tell_unmounted(&context.host, pod, &made.failures);
+        for failure in made.failures {
+            let what = What::MountFailed { volume: failure.volume, error: failure.message };
+            context.host.record(subject(pod), what);
+        }
+        // No word of a change comes from paths of the host and claims, so time is waited for as well.
+        tokio::time::timeout(wait, context.sources_changed.notified()).await.ok();
+        wait = (wait * 2).min(MOUNT_RETRY_MAX);
     }
 }
 
-/// Brings API volumes up to date and says when their tokens want to be renewed.
-pub(crate) async fn refresh(context: &Arc<Context>, pod: &Arc<Pod>) {
+/// Brings API volumes up to date and says when that is wanted again: for a token's sake, or since one failed for the
+/// `failures`-th time in a row.
+pub(crate) async fn refresh(context: &Arc<Context>, pod: &Arc<Pod>, failures: u32) {
     let place = context.place(pod);
-    match volumes::refresh(&context.host, pod, &place, &context.subscriber()).await {
-        Ok(Some(renew_at)) => {
-            context.to.send(Message::RenewAt(renew_at)).ok();
-        }
-        Ok(None) => {}
-        Err(failure) => tracing::debug!(?failure, pod = pod.metadata.name, "volume keeps its old content"),
-    }
+    let made = volumes::refresh(&context.host, pod, &place, &context.subscriber()).await;
+    tell_unmounted(&context.host, pod, &made.failures);
+    let retry_at = (!made.failures.is_empty()).then(|| {
+        let wait = (MOUNT_RETRY_FIRST * 2u32.saturating_pow(failures)).min(MOUNT_RETRY_MAX);
+        Timestamp::now().checked_add(wait).unwrap_or(Timestamp::MAX)
+    });
+    let again_at = made.renew_at.into_iter().chain(retry_at).min();
+    context.to.send(Message::Refreshed { again_at, failed: !made.failures.is_empty() }).ok();
 }
 
 pub(crate) async fn pull(context: &Arc<Context>, pod: &Arc<Pod>, name: String) {
@@ -233,6 +239,7 @@ async fn try_start(
     let subscriber = context.subscriber();
     let (fetched, services) =
         futures::join!(Fetched::fetch(host, namespace, references, &subscriber), host.objects.services());
+    let services = services.map_err(StartFailure::Config)?;
     let volumes = context.volumes().clone();
     let fetched = fetched.with_volumes(volumes.clone());
     let place = context.place(pod);
@@ -262,10 +269,17 @@ async fn try_start(
             image_id: state.image_id,
             stop_signal: state.stop_signal,
         }),
-        Err(RuntimeError::CannotRun { code, message }) => {
-            Err(StartFailure::Run { message, exit_code: Some(if code == 0 { 128 } else { code }) })
+        Err(error) => {
+            // There will be no exit of it to hear of; its log stays.
+            if let Err(error) = host.runtime.remove_container(&spec.id).await {
+                tracing::warn!(%error, id = ?spec.id, "container that could not be run not removed");
+            }
+            let (message, exit_code) = match error {
+                RuntimeError::CannotRun { code, message } => (message, Some(if code == 0 { 128 } else { code })),
+                error => (error.to_string(), None),
+            };
+            Err(StartFailure::Run { message, exit_code })
         }
-        Err(error) => Err(StartFailure::Run { message: error.to_string(), exit_code: None }),
     }
 }
 
@@ -412,6 +426,10 @@ pub(crate) async fn remove_container(context: &Arc<Context>, pod: &Arc<Pod>, id:
     if let Err(error) = context.host.runtime.remove_container(id).await {
         tracing::debug!(%error, ?id, "dead container not removed");
     }
+    let last_words = last_words_file(&context.host, pod, id);
+    if let Err(error) = std::fs::remove_file(&last_words) {
+        tracing::debug!(%error, file = %last_words.display(), "termination message not removed");
+    }
     let dir = context.host.pod_log_dir(pod).join(&id.name);
     if let Some(older) = id.attempt.checked_sub(1) {
         crate::logs::remove(&dir, older);
@@ -448,11 +466,8 @@ pub(crate) fn remove_files(host: &Host, pod: &Pod) {
 }
 
 pub(crate) fn remove_dir(dir: &std::path::Path) {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, dir = %dir.display(), "files of a pod are left");
-        }
-        _ => {}
+    if let Err(error) = crate::files::remove_tree(dir) {
+        tracing::warn!(%error, "files of a pod are left");
     }
 }
 
@@ -463,18 +478,26 @@ pub(crate) struct LastWords {
     pub(crate) last_lines: Vec<String>,
 }
 
+fn last_words_file(host: &Host, pod: &Pod, id: &ContainerId) -> PathBuf {
+    host.pod_dir(uid(pod)).join("containers").join(&id.name).join(id.attempt.to_string())
+}
+
 /// kubernetes/kubernetes pkg/kubelet/kuberuntime (getTerminationMessage): the file, else the log when asked for and the
 /// container failed.
 pub(crate) async fn last_words(host: &Host, pod: &Pod, id: &ContainerId, exit: &Exit) -> LastWords {
-    let file = host.pod_dir(uid(pod)).join("containers").join(&id.name).join(id.attempt.to_string());
+    let file = last_words_file(host, pod, id);
     let log: PathBuf = host.pod_log_dir(pod).join(&id.name).join(format!("{}.log", id.attempt));
     let fallback = pods::env::container_named(pod, &id.name)
         .and_then(|c| c.termination_message_policy.as_deref())
         .is_some_and(|policy| policy == "FallbackToLogsOnError");
     let failed = exit.code != 0;
     let read = move || {
-        let text = std::fs::read(&file).unwrap_or_default();
-        let mut message = String::from_utf8_lossy(&text[..text.len().min(MESSAGE_MAX)]).into_owned();
+        // What cannot be read says nothing; the container may have made anything of it.
+        let text = crate::files::read_tail(&file, MESSAGE_MAX).unwrap_or_else(|error| {
+            tracing::debug!(%error, file = %file.display(), "no termination message");
+            Vec::new()
+        });
+        let mut message = String::from_utf8_lossy(&text).into_owned();
         if message.is_empty() && fallback && failed {
             message = tail::text(&log, MESSAGE_LOG_LINES, MESSAGE_LOG_MAX);
         }

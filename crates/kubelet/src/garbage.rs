@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pods::ports::Image;
 use pods::worker::Severity;
 
 use crate::effects;
@@ -38,9 +39,7 @@ async fn collect_images(host: &Host) -> Result<(), String> {
     }
     let mut excess = used.saturating_sub(share(host.config.image_gc_low_percent));
     let wanted = excess;
-    let in_use = in_use(host).await?;
-    let mut images = host.runtime.images().await.map_err(|error| error.to_string())?;
-    images.retain(|image| !image.pinned && !in_use.contains(&image.id));
+    let mut images = unused(host).await?;
     images.sort_by_key(|image| image.size_bytes);
     while let Some(image) = images.pop().filter(|_| excess > 0) {
         host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
@@ -53,6 +52,24 @@ async fn collect_images(host: &Host) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Removes every image that no container of a known pod uses.
+///
+/// # Errors
+/// The images could not be listed, or one not removed.
+pub(crate) async fn remove_unused_images(host: &Host) -> Result<(), String> {
+    for image in unused(host).await? {
+        host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+async fn unused(host: &Host) -> Result<Vec<Image>, String> {
+    let in_use = in_use(host).await?;
+    let mut images = host.runtime.images().await.map_err(|error| error.to_string())?;
+    images.retain(|image| !image.pinned && !in_use.contains(&image.id));
+    Ok(images)
 }
 
 /// Ids of images that known pods use. A pod may name an image in many ways; the runtime knows which one is meant.

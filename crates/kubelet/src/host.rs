@@ -34,6 +34,14 @@ pub(crate) struct Known {
     pub(crate) network_namespace: Option<PathBuf>,
 }
 
+impl Known {
+    /// Nothing of it runs any more or will.
+    pub(crate) fn is_over(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    }
+}
+
 pub(crate) struct Host {
     pub(crate) config: KubeletConfig,
     pub(crate) runtime: Arc<dyn Runtime>,

@@ -144,11 +144,19 @@ fn go_millis(ms: u64) -> String {
 async fn credentials(host: &Host, pod: &Pod, image: &str, subscriber: &Subscriber) -> Vec<RegistryAuth> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let own = pod.spec.as_ref().and_then(|s| s.image_pull_secrets.clone()).unwrap_or_default();
-    let mut out = Vec::new();
+    let (mut out, mut missing) = (Vec::new(), Vec::new());
     for LocalObjectReference { name } in own {
-        if let Some(secret) = host.objects.secret(namespace, &name, subscriber).await {
-            out.extend(logins(&secret, image));
+        match host.objects.secret(namespace, &name, subscriber).await {
+            Ok(Some(secret)) => out.extend(logins(&secret, image)),
+            Ok(None) | Err(_) => missing.push(name),
         }
+    }
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({names}); attempting to pull the image may not succeed."
+        );
+        host.events.pod(pod, None, Severity::Warning, "FailedToRetrieveImagePullSecret", message);
     }
     out
 }

@@ -11,7 +11,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
+use pods::eviction;
 use pods::ports::{ContainerId, Exit, Inventory, Network, Runtime, RuntimeError};
+use pods::sysctls::Allowed;
 use pods::worker::Event;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::config::KubeletConfig;
 use crate::host::{Host, Known, uid};
 use crate::static_pods::{self, Sourced};
-use crate::task::{self, Message};
+use crate::task::{self, First, Message};
 use crate::{garbage, logs, node, pressure, server};
 
 /// What keeps a kubelet from starting.
@@ -31,6 +33,10 @@ pub enum KubeletError {
     File { path: PathBuf, source: std::io::Error },
     #[error("kubelet API: {0}")]
     Serve(String),
+    #[error("allowed unsafe sysctls: {0}")]
+    Sysctls(String),
+    #[error("eviction thresholds: {0}")]
+    Eviction(String),
 }
 
 pub struct Kubelet {
@@ -65,6 +71,9 @@ impl Kubelet {
     /// goes wrong later is told and tried again.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), KubeletError> {
         let host = &self.host;
+        let sysctls = Allowed::new(&host.machine.kernel, &host.config.allowed_unsafe_sysctls);
+        let sysctls = sysctls.map_err(KubeletError::Sysctls)?;
+        let thresholds = eviction::thresholds(&host.config.eviction_hard).map_err(KubeletError::Eviction)?;
         for dir in [host.config.data_dir.join("pods"), host.config.log_dir.clone()] {
             std::fs::create_dir_all(&dir).map_err(|source| KubeletError::File { path: dir, source })?;
         }
@@ -76,14 +85,14 @@ impl Kubelet {
             AbortOnDropHandle::new(tokio::spawn(route_exits(Arc::clone(host), exits))),
             AbortOnDropHandle::new(tokio::spawn(node::keep(Arc::clone(host)))),
             AbortOnDropHandle::new(tokio::spawn(garbage::collect(Arc::clone(host)))),
-            AbortOnDropHandle::new(tokio::spawn(pressure::watch(Arc::clone(host)))),
+            AbortOnDropHandle::new(tokio::spawn(pressure::watch(Arc::clone(host), thresholds))),
             AbortOnDropHandle::new(tokio::spawn(logs::rotate::keep(Arc::clone(host)))),
         ];
         if let Some(listen) = host.config.listen {
             let serving = server::bind(Arc::clone(host), listen).await.map_err(KubeletError::Serve)?;
             services.push(AbortOnDropHandle::new(tokio::spawn(serving)));
         }
-        let pods = Dispatcher::new(Arc::clone(host), found, stop.clone());
+        let pods = Dispatcher::new(Arc::clone(host), found, sysctls, stop.clone());
         tokio::select! {
             () = stop.cancelled() => {}
             () = pods.run() => {}
@@ -111,14 +120,16 @@ struct Dispatcher {
     /// Pods of the listing that is going on.
     listed: HashSet<String>,
     static_uids: HashSet<String>,
+    sysctls: Allowed,
     swept: bool,
     stop: CancellationToken,
 }
 
 impl Dispatcher {
-    fn new(host: Arc<Host>, found: Vec<Inventory>, stop: CancellationToken) -> Dispatcher {
+    fn new(host: Arc<Host>, found: Vec<Inventory>, sysctls: Allowed, stop: CancellationToken) -> Dispatcher {
         let found = found.into_iter().map(|one| (one.sandbox.pod_uid.clone(), one)).collect();
-        Dispatcher { host, found, listed: HashSet::new(), static_uids: HashSet::new(), swept: false, stop }
+        let (listed, static_uids) = (HashSet::new(), HashSet::new());
+        Dispatcher { host, found, listed, static_uids, sysctls, swept: false, stop }
     }
 
     async fn run(mut self) {
@@ -170,8 +181,15 @@ impl Dispatcher {
     }
 
     fn admit(&mut self, pod: Arc<Pod>) {
-        let found = self.found.remove(uid(&pod));
-        task::spawn(&self.host, pod, found, self.stop.clone());
+        let first = match self.found.remove(uid(&pod)) {
+            // What runs already has been admitted before.
+            Some(found) => First::Found(found),
+            None => match self.sysctls.admit(&pod) {
+                Err(refusal) if !is_over(&pod) => First::Refused(refusal),
+                _ => First::New,
+            },
+        };
+        task::spawn(&self.host, pod, first, self.stop.clone());
     }
 
     fn delete(&mut self, pod: &Pod) {
@@ -223,6 +241,12 @@ impl Dispatcher {
         }
         self.static_uids = wanted;
     }
+}
+
+/// Whether the API server knows that the pod has ended.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
 }
 
 /// A sandbox whose pod was deleted while no kubelet ran.

@@ -8,6 +8,7 @@ mod config;
 mod container_spec;
 mod effects;
 mod events;
+mod files;
 mod garbage;
 mod host;
 mod images;

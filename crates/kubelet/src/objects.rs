@@ -21,6 +21,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::task::Message;
 
+/// How long anybody waits for an object's first answer, and how soon one that could not be read is asked for again.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -57,6 +61,8 @@ enum State<K> {
     Unknown,
     Absent,
     Present(Arc<K>),
+    /// It could not be read so far, with why.
+    Failed(String),
 }
 
 impl<K> Clone for State<K> {
@@ -65,6 +71,7 @@ impl<K> Clone for State<K> {
             State::Unknown => State::Unknown,
             State::Absent => State::Absent,
             State::Present(object) => State::Present(Arc::clone(object)),
+            State::Failed(error) => State::Failed(error.clone()),
         }
     }
 }
@@ -73,16 +80,23 @@ impl<K> Clone for State<K> {
 pub(crate) trait Freezable:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + Sync + 'static
 {
+    /// What the cache of this kind is called in upstream's messages.
+    const NAME: &'static str;
+
     fn is_immutable(&self) -> bool;
 }
 
 impl Freezable for ConfigMap {
+    const NAME: &'static str = "configmap";
+
     fn is_immutable(&self) -> bool {
         self.immutable == Some(true)
     }
 }
 
 impl Freezable for Secret {
+    const NAME: &'static str = "secret";
+
     fn is_immutable(&self) -> bool {
         self.immutable == Some(true)
     }
@@ -101,21 +115,28 @@ impl Objects {
         }
     }
 
-    pub(crate) async fn config_map(&self, namespace: &str, name: &str, pod: &Subscriber) -> Option<Arc<ConfigMap>> {
+    /// `None` when there is none.
+    ///
+    /// # Errors
+    /// It could not be read. Reading goes on, and the pod is told when it has succeeded.
+    pub(crate) async fn config_map(&self, namespace: &str, name: &str, pod: &Subscriber) -> Found<ConfigMap> {
         self.config_maps.get(&self.client, (namespace.into(), name.into()), pod).await
     }
 
-    pub(crate) async fn secret(&self, namespace: &str, name: &str, pod: &Subscriber) -> Option<Arc<Secret>> {
+    /// As `config_map`.
+    pub(crate) async fn secret(&self, namespace: &str, name: &str, pod: &Subscriber) -> Found<Secret> {
         self.secrets.get(&self.client, (namespace.into(), name.into()), pod).await
     }
 
-    /// All services, once they have been listed.
-    pub(crate) async fn services(&self) -> Arc<Vec<Arc<Service>>> {
+    /// All services.
+    ///
+    /// # Errors
+    /// They have not been listed yet.
+    pub(crate) async fn services(&self) -> Result<Arc<Vec<Arc<Service>>>, String> {
         let mut services = self.services.clone();
-        match services.wait_for(Option::is_some).await {
-            Ok(list) => list.clone().unwrap_or_default(),
-            Err(_) => Arc::default(),
-        }
+        let listed = tokio::time::timeout(READ_LIMIT, services.wait_for(Option::is_some)).await;
+        let listed = listed.ok().and_then(Result::ok).and_then(|list| list.clone());
+        listed.ok_or_else(|| "services have not yet been read at least once, cannot construct envvars".to_string())
     }
 
     /// A pod is gone: what only it wanted is watched no longer.
@@ -125,6 +146,8 @@ impl Objects {
     }
 }
 
+type Found<K> = Result<Option<Arc<K>>, String>;
+
 /// Who wants an object, and where to say that it changed.
 #[derive(Clone)]
 pub(crate) struct Subscriber {
@@ -133,7 +156,7 @@ pub(crate) struct Subscriber {
 }
 
 impl<K: Freezable> Cache<K> {
-    async fn get(&self, client: &kube::Client, key: Key, pod: &Subscriber) -> Option<Arc<K>> {
+    async fn get(&self, client: &kube::Client, key: Key, pod: &Subscriber) -> Found<K> {
         let mut state = {
             let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let entry = entries.entry(key.clone()).or_insert_with(|| Entry::watching(client, key));
@@ -142,8 +165,9 @@ impl<K: Freezable> Cache<K> {
             entry.state.clone()
         };
         match state.wait_for(|state| !matches!(state, State::Unknown)).await.as_deref() {
-            Ok(State::Present(object)) => Some(Arc::clone(object)),
-            _ => None,
+            Ok(State::Present(object)) => Ok(Some(Arc::clone(object))),
+            Ok(State::Failed(error)) => Err(format!("failed to sync {} cache: {error}", K::NAME)),
+            _ => Ok(None),
         }
     }
 
@@ -186,8 +210,9 @@ async fn follow<K: Freezable>(
             version = None;
         }
         let first = matches!(*to.borrow(), State::Unknown);
+        let failed = matches!(state, State::Failed(_));
         to.send_replace(state);
-        if !first {
+        if !first && !failed {
             for pod in wanted_by.lock().unwrap_or_else(PoisonError::into_inner).values() {
                 // A pod whose task has ended needs no news.
                 pod.send(Message::SourcesChanged).ok();
@@ -196,15 +221,14 @@ async fn follow<K: Freezable>(
     };
     // A plain read first: it is the quickest way to a first answer, which a starting pod waits for.
     loop {
-        match api.get_opt(&name).await {
-            Ok(Some(object)) if object.is_immutable() => return set(State::Present(Arc::new(object))),
-            Ok(Some(object)) => break set(State::Present(Arc::new(object))),
-            Ok(None) => break set(State::Absent),
-            Err(error) => {
-                tracing::debug!(%error, namespace, name, "referenced object not read");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+        match tokio::time::timeout(READ_LIMIT, api.get_opt(&name)).await {
+            Ok(Ok(Some(object))) if object.is_immutable() => return set(State::Present(Arc::new(object))),
+            Ok(Ok(Some(object))) => break set(State::Present(Arc::new(object))),
+            Ok(Ok(None)) => break set(State::Absent),
+            Ok(Err(error)) => set(State::Failed(crate::api_error(&error))),
+            Err(_) => set(State::Failed("timed out waiting for the condition".into())),
         }
+        tokio::time::sleep(READ_AGAIN).await;
     }
     let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = watcher(api, only).default_backoff().boxed();

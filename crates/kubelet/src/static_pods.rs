@@ -35,10 +35,6 @@ pub(crate) fn is_mirror(pod: &Pod) -> bool {
     annotation(pod, CONFIG_MIRROR).is_some()
 }
 
-pub(crate) fn is_static(pod: &Pod) -> bool {
-    annotation(pod, CONFIG_SOURCE).is_some_and(|source| source != "api")
-}
-
 /// All static pods, each time that the directory has changed. Without a directory it never yields.
 pub(crate) fn follow(dir: Option<PathBuf>, node: &str) -> futures::stream::BoxStream<'static, Vec<Sourced>> {
     let Some(dir) = dir else { return Box::pin(futures::stream::pending()) };
@@ -138,7 +134,7 @@ pub(crate) fn mirror(host: &Arc<Host>, pod: Arc<Pod>) {
 pub(crate) fn mirror_again(host: &Arc<Host>, mirror_pod: &Pod) {
     let meta = &mirror_pod.metadata;
     let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-    if let Some(known) = host.pod_named(namespace, name).filter(|known| is_static(&known.pod)) {
+    if let Some(known) = host.pod_named(namespace, name).filter(|known| pods::is_static(&known.pod)) {
         mirror(host, known.pod);
     }
 }
@@ -181,7 +177,7 @@ mod tests {
         let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: etcd}\nspec: {containers: [{name: c, image: i}]}\n";
         let pod = apply_defaults(serde_yaml_ng::from_str(text).unwrap(), text, "Node-1");
         assert_eq!(pod.metadata.name.as_deref(), Some("etcd-node-1"));
-        assert!(is_static(&pod) && !is_mirror(&pod));
+        assert!(pods::is_static(&pod) && !is_mirror(&pod));
         assert_eq!(pod.metadata.uid.as_deref().unwrap().len(), 32);
         let other = apply_defaults(serde_yaml_ng::from_str(text).unwrap(), text, "node-2");
         assert_ne!(pod.metadata.uid, other.metadata.uid);

@@ -57,7 +57,7 @@ async fn write(client: kube::Client, pod: Arc<Pod>, mut from: watch::Receiver<Wi
     let mut written = to_map(pod.status.as_ref());
     let mut retry = RETRY_FIRST;
     // A static pod's status belongs on its mirror, whose uid only the API server knows.
-    let is_static = crate::static_pods::is_static(&pod);
+    let is_static = pods::is_static(&pod);
     while from.changed().await.is_ok() {
         loop {
             let wish = from.borrow_and_update().clone();

@@ -11,9 +11,10 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use journal::{Cause, Rule, What};
 use k8s_openapi::api::core::v1::Pod;
+use pods::admission::Refusal;
 use pods::downward::Place;
 use pods::ports::{ContainerId, Exit, Inventory};
-use pods::worker::{Action, Event, Worker};
+use pods::worker::{Action, Event, Severity, Worker};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -39,8 +40,11 @@ pub(crate) enum Message {
     SourcesChanged,
     /// The static pod's mirror has appeared: its status has somewhere to go now.
     Mirrored,
-    /// When the first of the pod's tokens wants to be renewed.
-    RenewAt(Timestamp),
+    /// The files of API volumes are up to date, but for those that `failed`, and want that again at this time.
+    Refreshed {
+        again_at: Option<Timestamp>,
+        failed: bool,
+    },
 }
 
 /// What a pod's effects share.
@@ -94,6 +98,23 @@ impl Context {
     }
 }
 
+/// The work on the files of API volumes: one piece at a time, so that what was fetched later is also written later.
+#[derive(Default)]
+struct Refreshing {
+    running: bool,
+    /// Something changed while it ran.
+    again: bool,
+    /// How often in a row a volume failed.
+    failures: u32,
+}
+
+impl Refreshing {
+    fn done(&mut self, failed: bool) {
+        self.running = false;
+        self.failures = if failed { self.failures + 1 } else { 0 };
+    }
+}
+
 struct Task {
     context: Arc<Context>,
     worker: Worker,
@@ -104,13 +125,23 @@ struct Task {
     writer: Writer,
     wake_at: Option<Timestamp>,
     renew_at: Option<Timestamp>,
+    refreshing: Refreshing,
     /// Exits that were heard of before the start that they belong to.
     early: BTreeMap<(String, u32), Exit>,
     done: bool,
 }
 
-/// Takes a pod in. `found` is what the runtime already has of it.
-pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, found: Option<Inventory>, stop: CancellationToken) {
+/// How a pod's life here begins.
+pub(crate) enum First {
+    New,
+    /// The runtime has something of it already.
+    Found(Inventory),
+    /// The node does not take it.
+    Refused(Refusal),
+}
+
+/// Takes a pod in.
+pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, first: First, stop: CancellationToken) {
     let (to, from) = unbounded_channel();
     let uid = uid(&pod).to_string();
     let known = Known {
@@ -144,23 +175,27 @@ pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, found: Option<Inventory>, s
         mounting: CancellationToken::new(),
         wake_at: None,
         renew_at: None,
+        refreshing: Refreshing::default(),
         early: BTreeMap::new(),
         done: false,
     };
-    tokio::spawn(task.run(found, stop));
+    tokio::spawn(task.run(first, stop));
 }
 
 impl Task {
-    async fn run(mut self, found: Option<Inventory>, stop: CancellationToken) {
+    async fn run(mut self, first: First, stop: CancellationToken) {
         let pod = Arc::clone(self.worker.pod());
-        let first = match found {
-            Some(found) => {
+        let first = match first {
+            First::Found(found) => {
                 let running = found.containers.iter().any(|c| c.phase == pods::ports::ContainerPhase::Running);
                 self.context.host.record(subject(&pod), What::Adopted { running });
                 Event::Adopted(effects::adopt(&self.context, &pod, found).await)
             }
-            None if pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) => Event::Adopted(Default::default()),
-            None => {
+            First::Refused(refusal) => self.refuse(refusal),
+            First::New if pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) => {
+                Event::Adopted(Default::default())
+            }
+            First::New => {
                 self.context.host.record(subject(&pod), What::PodAdmitted);
                 Event::Clock
             }
@@ -180,6 +215,14 @@ impl Task {
             }
         }
         self.forget();
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Event {
+        let (host, pod) = (&self.context.host, self.worker.pod());
+        let Refusal { reason, message } = &refusal;
+        host.record(subject(pod), What::PodRefused { reason: reason.clone(), message: message.clone() });
+        host.events.pod(pod, None, Severity::Warning, reason, message.clone());
+        Event::Refused(refusal)
     }
 
     fn ring(&mut self) {
@@ -233,7 +276,13 @@ impl Task {
                 self.feed(Event::SourcesChanged);
             }
             Message::Mirrored => self.writer.again(),
-            Message::RenewAt(at) => self.renew_at = Some(at),
+            Message::Refreshed { again_at, failed } => {
+                self.refreshing.done(failed);
+                self.renew_at = again_at;
+                if std::mem::take(&mut self.refreshing.again) {
+                    self.refresh();
+                }
+            }
         }
     }
 
@@ -259,8 +308,13 @@ impl Task {
         if self.context.volumes().is_empty() || self.worker.is_ending() {
             return;
         }
+        if std::mem::replace(&mut self.refreshing.running, true) {
+            self.refreshing.again = true;
+            return;
+        }
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(self.worker.pod()));
-        self.effects.spawn(async move { effects::refresh(&context, &pod).await });
+        let failures = self.refreshing.failures;
+        self.effects.spawn(async move { effects::refresh(&context, &pod, failures).await });
     }
 
     /// Does at once what only tells or remembers something; the rest is set off.

@@ -19,10 +19,6 @@ pub(crate) fn deadline_exceeded() -> Cause {
     Cause::kubelet(Rule::DeadlineExceeded, Vec::new())
 }
 
-pub(crate) fn evicted() -> Cause {
-    Cause::kubelet(Rule::NodePressure, Vec::new())
-}
-
 pub(crate) fn definition_changed() -> Cause {
     Cause::kubelet(Rule::DefinitionChanged, Vec::new())
 }

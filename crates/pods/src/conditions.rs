@@ -4,9 +4,11 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition};
 
+use journal::Rule;
+
 use crate::restart::is_sidecar;
 use crate::status::{Lists, time};
-use crate::worker::{Role, Worker, title};
+use crate::worker::{Role, Why, Worker, title};
 
 /// A condition of our own: a probe could not be asked, so nothing is known of the container's health.
 pub const PROBE_NOT_ASKED: &str = "windlass.dev/ProbeNotAsked";
@@ -183,9 +185,9 @@ fn probe_not_asked(worker: &Worker) -> Option<Verdict> {
     }
 }
 
-/// The message of an eviction, which disruption budgets and Jobs look at.
+/// The message of an eviction for the node's sake, which Jobs look at. A pod beyond its own limits was not disrupted.
 fn disruption(worker: &Worker) -> Option<String> {
     let ending = worker.ending.as_ref()?;
-    let (reason, message) = ending.failed.as_ref()?;
-    (reason == "Evicted").then(|| message.clone())
+    let (_, message) = ending.failed.as_ref()?;
+    matches!(&ending.why, Why::Evicted(because) if because.rule == Rule::NodePressure).then(|| message.clone())
 }

@@ -9,9 +9,11 @@ use crate::downward::{self, Place};
 use crate::expand::expand;
 
 /// The objects a pod refers to, as far as they exist. All of one namespace.
+///
+/// An error of `config_map` or `secret` says that nobody knows whether the object exists: it could not be read.
 pub trait Sources {
-    fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>>;
-    fn secret(&self, name: &str) -> Option<Arc<Secret>>;
+    fn config_map(&self, name: &str) -> Result<Option<Arc<ConfigMap>>, String>;
+    fn secret(&self, name: &str) -> Result<Option<Arc<Secret>>, String>;
     /// The value of `key` in a file of a volume (`fileKeyRef`); `None` when the key is not there.
     ///
     /// # Errors
@@ -54,7 +56,7 @@ pub fn environment(
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         if let Some(reference) = &from.config_map_ref {
-            match sources.config_map(&reference.name) {
+            match sources.config_map(&reference.name)? {
                 Some(map) => {
                     for (key, value) in map.data.iter().flatten() {
                         variables.set(format!("{prefix}{key}"), value.clone());
@@ -64,7 +66,7 @@ pub fn environment(
                 None => return Err(not_found("configmap", &reference.name)),
             }
         } else if let Some(reference) = &from.secret_ref {
-            match sources.secret(&reference.name) {
+            match sources.secret(&reference.name)? {
                 Some(secret) => {
                     for (key, value) in secret.data.iter().flatten() {
                         variables.set(format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
@@ -122,7 +124,7 @@ fn referred(
         return downward::resource(container, selector, place).map(Some);
     }
     let (found, optional, missing) = if let Some(reference) = &from.config_map_key_ref {
-        let map = sources.config_map(&reference.name);
+        let map = sources.config_map(&reference.name)?;
         let missing = match map {
             Some(_) => format!("couldn't find key {} in ConfigMap {namespace}/{}", reference.key, reference.name),
             None => not_found("configmap", &reference.name),
@@ -130,7 +132,7 @@ fn referred(
         let value = map.and_then(|map| map.data.as_ref()?.get(&reference.key).cloned());
         (value, reference.optional, missing)
     } else if let Some(reference) = &from.secret_key_ref {
-        let secret = sources.secret(&reference.name);
+        let secret = sources.secret(&reference.name)?;
         let missing = match secret {
             Some(_) => format!("couldn't find key {} in Secret {namespace}/{}", reference.key, reference.name),
             None => not_found("secret", &reference.name),
@@ -216,11 +218,11 @@ mod tests {
 
     struct Fixed(Option<ConfigMap>);
     impl Sources for Fixed {
-        fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
-            self.0.clone().filter(|_| name == "settings").map(Arc::new)
+        fn config_map(&self, name: &str) -> Result<Option<Arc<ConfigMap>>, String> {
+            Ok(self.0.clone().filter(|_| name == "settings").map(Arc::new))
         }
-        fn secret(&self, _: &str) -> Option<Arc<Secret>> {
-            None
+        fn secret(&self, name: &str) -> Result<Option<Arc<Secret>>, String> {
+            if name == "locked" { Err("failed to sync secret cache: forbidden".into()) } else { Ok(None) }
         }
         fn file_key(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
             Ok(None)
@@ -266,6 +268,13 @@ mod tests {
         DATA_BASE_SERVICE_PORT=5432
         DATA_BASE_SERVICE_PORT_SQL=5432
         ");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_optional_source_that_is_absent() {
+        let pod = pod(serde_json::json!({"name": "c", "env": [
+            {"name": "X", "valueFrom": {"secretKeyRef": {"name": "locked", "key": "k", "optional": true}}}]}));
+        assert_eq!(build(&pod, &Fixed(None)).unwrap_err(), "failed to sync secret cache: forbidden");
     }
 
     #[test]

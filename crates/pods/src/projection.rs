@@ -67,7 +67,7 @@ fn config_map(
     optional: bool,
     sources: &dyn Sources,
 ) -> Result<Files, String> {
-    let Some(map) = sources.config_map(name) else {
+    let Some(map) = sources.config_map(name)? else {
         return if optional { Ok(Files::new()) } else { Err(format!("configmap {name:?} not found")) };
     };
     let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
@@ -83,7 +83,7 @@ fn secret(
     optional: bool,
     sources: &dyn Sources,
 ) -> Result<Files, String> {
-    let Some(secret) = sources.secret(name) else {
+    let Some(secret) = sources.secret(name)? else {
         return if optional { Ok(Files::new()) } else { Err(format!("secret {name:?} not found")) };
     };
     let bytes = |(key, value): (&'_ String, &'_ ByteString)| (key.clone(), value.0.clone());
@@ -192,12 +192,12 @@ mod tests {
 
     struct One;
     impl Sources for One {
-        fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
+        fn config_map(&self, name: &str) -> Result<Option<Arc<ConfigMap>>, String> {
             let map = serde_json::json!({"data": {"a": "1", "b": "2"}});
-            (name == "m").then(|| Arc::new(serde_json::from_value(map).unwrap()))
+            Ok((name == "m").then(|| Arc::new(serde_json::from_value(map).unwrap())))
         }
-        fn secret(&self, _: &str) -> Option<Arc<Secret>> {
-            None
+        fn secret(&self, _: &str) -> Result<Option<Arc<Secret>>, String> {
+            Ok(None)
         }
         fn file_key(&self, _: &str, _: &str, _: &str) -> Result<Option<String>, String> {
             Ok(None)

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::admission::Refusal;
 use crate::amounts::qos_class;
 use crate::conditions;
 use crate::ports::ContainerId;
@@ -29,6 +30,9 @@ pub fn shown_id(id: &ContainerId) -> String {
 ///
 /// kubernetes/kubernetes pkg/kubelet/kubelet_pods.go (generateAPIPodStatus).
 pub(crate) fn compute(worker: &Worker) -> PodStatus {
+    if let Some(refusal) = &worker.refused {
+        return refused(worker, refusal);
+    }
     let pod = &worker.pod;
     let spec = worker.spec();
     let lists = Lists::of(worker);
@@ -73,6 +77,18 @@ pub(crate) fn compute(worker: &Worker) -> PodStatus {
         init_container_statuses: list(lists.init),
         container_statuses: list(lists.apps),
         ephemeral_container_statuses: list(lists.ephemeral),
+        ..PodStatus::default()
+    }
+}
+
+/// kubernetes/kubernetes pkg/kubelet/kubelet.go (rejectPod): a refused pod has no containers to tell of.
+fn refused(worker: &Worker, refusal: &Refusal) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(refusal.reason.clone()),
+        message: Some(format!("Pod was rejected: {}", refusal.message)),
+        qos_class: Some(qos_class(&worker.pod).to_string()),
+        start_time: Some(time(worker.start_time)),
         ..PodStatus::default()
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use pods::ports::{Resources, RuntimeError, Sandbox, SandboxSpec};
+use pods::sysctls::{self, Namespace};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use crate::layout::{boot_id, write_atomically};
@@ -124,15 +125,28 @@ fn namespaces(spec: &SandboxSpec, pins: &Path) -> io::Result<()> {
         nix::unistd::sethostname(&spec.hostname)?;
         loopback_up()?;
     }
-    for (name, value) in &spec.sysctls {
-        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
-        std::fs::write(&path, value)
-            .map_err(|e| io::Error::new(e.kind(), format!("write sysctl {name} = {value}: {e}")))?;
-    }
+    write_sysctls(spec)?;
     for name in names {
         let pin = pins.join(name);
         std::fs::write(&pin, b"")?;
         mount_bind(format!("/proc/thread-self/ns/{name}"), &pin)?;
+    }
+    Ok(())
+}
+
+/// Sets the pod's kernel parameters, by a thread that is in the pod's namespaces already.
+fn write_sysctls(spec: &SandboxSpec) -> io::Result<()> {
+    let mut own = Vec::new();
+    if !spec.host_network {
+        own.extend([Namespace::Net, Namespace::Uts]);
+    }
+    if !spec.host_ipc {
+        own.push(Namespace::Ipc);
+    }
+    for (name, value) in &spec.sysctls {
+        let path = sysctls::file(name, &own).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        std::fs::write(&path, value)
+            .map_err(|e| io::Error::new(e.kind(), format!("write sysctl {name} = {value}: {e}")))?;
     }
     Ok(())
 }

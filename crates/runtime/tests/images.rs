@@ -202,7 +202,7 @@ fn two_processes_share_a_store() {
     assert_eq!(names(&node), ["r.io/slow:v1", "docker.io/library/app:v1", "docker.io/other/app:v2"]);
     assert_eq!(names(&node), names(&other));
     // What nobody holds any more goes with the next removal.
-    drop(node.lease(&[unpacked.diff_id.clone()]).unwrap());
+    drop(node.lease(std::slice::from_ref(&unpacked.diff_id)).unwrap());
     other.remove("r.io/slow:v1", none).unwrap();
     assert!(!node.has_layer(&unpacked.diff_id).unwrap());
 }

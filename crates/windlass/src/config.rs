@@ -78,6 +78,13 @@ pub struct Options {
     /// Pods that this node takes [default: 110]
     #[arg(long, value_name = "COUNT", global = true)]
     pub max_pods: Option<u32>,
+    /// Sysctl that pods may set beside the safe ones, or a prefix of such ending in '*'; may be repeated
+    #[arg(long, value_name = "NAME", global = true, value_delimiter = ',')]
+    #[serde(default)]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// What must be left of memory and disk; pods are evicted below that [default: upstream's, memory.available<100Mi,nodefs.available<10%,...]
+    #[arg(long, value_name = "SIGNAL<VALUE,...>", global = true)]
+    pub eviction_hard: Option<String>,
     /// How often old revisions are compacted away, in seconds; 0 never [default: 300]
     #[arg(long, value_name = "SECONDS", global = true)]
     pub compaction_interval: Option<u64>,
@@ -118,6 +125,9 @@ pub struct Settings {
     pub pod_logs: PathBuf,
     pub manifests: PathBuf,
     pub pods_max: u32,
+    pub unsafe_sysctls: Vec<String>,
+    /// `None` means the kubelet's own default.
+    pub eviction_hard: Option<String>,
     pub compact_every: Option<Duration>,
     pub kubeconfig: PathBuf,
     pub merge_kubeconfig: bool,
@@ -174,6 +184,11 @@ impl Options {
                 .unwrap_or_else(|| "/windlass".to_owned()),
             pod_logs: self.pod_logs_dir.or(file.pod_logs_dir).unwrap_or_else(|| PathBuf::from("/var/log/pods")),
             manifests: self.pod_manifest_path.or(file.pod_manifest_path).unwrap_or_else(|| data.join("manifests")),
+            unsafe_sysctls: match self.allowed_unsafe_sysctls.is_empty() {
+                true => file.allowed_unsafe_sysctls,
+                false => self.allowed_unsafe_sysctls,
+            },
+            eviction_hard: self.eviction_hard.or(file.eviction_hard),
             pods_max: self.max_pods.or(file.max_pods).unwrap_or(110),
             compact_every: (compaction > 0).then(|| Duration::from_secs(compaction)),
             kubeconfig: self.kubeconfig.or(file.kubeconfig).unwrap_or(kubeconfig),

@@ -11,7 +11,7 @@ const WINDOW_BYTES: u64 = 64 << 10;
 
 /// The text of the last `lines` lines, at most `bytes` of it. Empty when there is no log.
 pub(crate) fn text(log: &Path, lines: usize, bytes: usize) -> String {
-    let Ok(raw) = end_of(log) else { return String::new() };
+    let Ok(raw) = crate::files::read_tail(log, WINDOW_BYTES) else { return String::new() };
     let mut out: Vec<u8> = Vec::new();
     let all: Vec<&[u8]> = raw.split(|byte| *byte == b'\n').collect();
     let parsed: Vec<_> = all.iter().filter_map(|line| parse(line)).collect();
@@ -23,15 +23,6 @@ pub(crate) fn text(log: &Path, lines: usize, bytes: usize) -> String {
     }
     let kept = &out[out.len().saturating_sub(bytes)..];
     String::from_utf8_lossy(kept).into_owned()
-}
-
-fn end_of(log: &Path) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(WINDOW_BYTES)))?;
-    let mut raw = Vec::new();
-    file.read_to_end(&mut raw)?;
-    Ok(raw)
 }
 
 /// Where the last `lines` lines of a file begin.

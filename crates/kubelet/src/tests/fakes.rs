@@ -219,13 +219,28 @@ struct State {
     seen: Mutex<Vec<String>>,
     events: Mutex<Vec<String>>,
     changes: broadcast::Sender<Value>,
+    /// Answers to reads, by path.
+    objects: Mutex<BTreeMap<String, (u16, Value)>>,
+}
+
+impl Default for Api {
+    fn default() -> Api {
+        let changes = broadcast::channel(100).0;
+        let (pod, seen, events, objects) = (Mutex::default(), Mutex::default(), Mutex::default(), Mutex::default());
+        Api(Arc::new(State { pod, seen, events, changes, objects }))
+    }
 }
 
 impl Api {
     pub(super) fn with(pod: Value) -> Api {
-        let changes = broadcast::channel(100).0;
-        let (seen, events) = (Mutex::default(), Mutex::default());
-        Api(Arc::new(State { pod: Mutex::new(Some(pod)), seen, events, changes }))
+        let api = Api::default();
+        *api.0.pod.lock().unwrap() = Some(pod);
+        api
+    }
+
+    /// What a read of this path gets from now on.
+    pub(super) fn answer_with(&self, path: &str, status: u16, body: Value) {
+        self.0.objects.lock().unwrap().insert(path.into(), (status, body));
     }
 
     pub(super) fn client(&self) -> kube::Client {
@@ -283,7 +298,9 @@ impl Api {
             return streamed(changes);
         }
         let last = path.rsplit('/').next().unwrap_or_default();
+        let known = self.0.objects.lock().unwrap().get(&path).cloned();
         let (status, value) = match (&parts.method, last) {
+            (&Method::GET, _) if known.is_some() => known.unwrap(),
             (&Method::GET, "pods") => {
                 let items: Vec<Value> = self.0.pod.lock().unwrap().iter().cloned().collect();
                 (

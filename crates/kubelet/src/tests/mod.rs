@@ -1,6 +1,7 @@
 //! The kubelet as a whole, around a runtime, a network and an API server that exist only here.
 
 mod fakes;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ impl World {
         config.data_dir = dir.join("data");
         config.log_dir = dir.join("logs");
         config.listen = None;
+        // How full the machine's disk is must not matter to a test.
+        config.eviction_hard = String::new();
         let tape = Arc::new(Tape::default());
         let kubelet = Kubelet::new(config, runtime.clone(), Arc::new(Net), tape.clone(), api.client());
         let stop = CancellationToken::new();
@@ -117,4 +120,22 @@ async fn a_second_kubelet_adopts_what_the_first_left_running() {
     until("restarted", || second.api.pod("/status/containerStatuses/0/restartCount") == json!(1)).await;
     assert_eq!(runtime.starts(), 2);
     second.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_wants_a_forbidden_sysctl_is_refused() {
+    let mut wanted = pod("Always");
+    wanted["spec"]["securityContext"] = json!({"sysctls": [{"name": "kernel.core_pattern", "value": "|/evil"}]});
+    let world = World::new("sysctl", Arc::new(Run::default()), Api::with(wanted)).await;
+    until("failed", || world.api.pod("/status/phase") == json!("Failed")).await;
+    assert_eq!(world.api.pod("/status/reason"), json!("SysctlForbidden"));
+    let words = "forbidden sysctl: \"kernel.core_pattern\" not allowlisted";
+    assert_eq!(world.api.pod("/status/message"), json!(format!("Pod was rejected: {words}")));
+    assert_eq!(world.api.pod("/status/containerStatuses"), Value::Null);
+    until("told", || world.api.events().contains(&format!("SysctlForbidden: {words}"))).await;
+    assert!(world.runtime.sandboxes().is_empty() && world.runtime.starts() == 0);
+    assert!(world.tape.story("u1").starts_with("PodRefused"), "{}", world.tape.story("u1"));
+    world.api.delete(0);
+    until("gone", || world.api.pod("") == Value::Null).await;
+    world.end().await;
 }

@@ -20,6 +20,7 @@ use pods::downward::Place;
 use pods::env::Sources;
 use pods::projection::{Context, Files, files};
 
+use crate::files::{mounts_below, remove_tree};
 use crate::host::{Host, uid};
 use crate::objects::{Reference, Subscriber, Which};
 
@@ -27,6 +28,8 @@ use crate::objects::{Reference, Subscriber, Which};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Volume {
     Directory(PathBuf),
+    /// A directory that no container may write to: its content comes from the API, or its claim says so.
+    ReadOnly(PathBuf),
     /// A file, device or socket of the host.
     Node(PathBuf),
     /// An image, mounted by the runtime.
@@ -46,28 +49,27 @@ pub(crate) struct Failure {
 /// The objects that a pod refers to, fetched; what `pods` looks at.
 #[derive(Default)]
 pub(crate) struct Fetched {
-    config_maps: BTreeMap<String, Arc<ConfigMap>>,
-    secrets: BTreeMap<String, Arc<Secret>>,
+    config_maps: BTreeMap<String, Result<Arc<ConfigMap>, String>>,
+    secrets: BTreeMap<String, Result<Arc<Secret>, String>>,
     volumes: Volumes,
 }
 
 impl Sources for Fetched {
-    fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
-        self.config_maps.get(name).cloned()
+    fn config_map(&self, name: &str) -> Result<Option<Arc<ConfigMap>>, String> {
+        self.config_maps.get(name).cloned().transpose()
     }
 
-    fn secret(&self, name: &str) -> Option<Arc<Secret>> {
-        self.secrets.get(name).cloned()
+    fn secret(&self, name: &str) -> Result<Option<Arc<Secret>>, String> {
+        self.secrets.get(name).cloned().transpose()
     }
 
     fn file_key(&self, volume: &str, path: &str, key: &str) -> Result<Option<String>, String> {
-        let Some(Volume::Directory(root)) = self.volumes.get(volume) else {
+        let Some(Volume::Directory(root) | Volume::ReadOnly(root)) = self.volumes.get(volume) else {
             return Err(format!("cannot find the volume {volume:?} referenced by FileKeyRef"));
         };
-        let text = subpath::read(root, Path::new(path)).map_err(|error| error.to_string())?;
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let found = lines.find_map(|line| line.split_once('=').filter(|(name, _)| name.trim() == key));
-        Ok(found.map(|(_, value)| value.trim().trim_matches('\'').to_string()))
+        let told = |error: &dyn std::fmt::Display| format!("couldn't parse env file: {path}: {error}");
+        let text = subpath::read(root, Path::new(path)).map_err(|error| told(&error))?;
+        pods::env_file::value(&text, key).map_err(|error| told(&error))
     }
 }
 
@@ -81,10 +83,10 @@ impl Fetched {
     pub(crate) async fn fetch(host: &Host, namespace: &str, wanted: Vec<Reference>, pod: &Subscriber) -> Fetched {
         let mut out = Fetched::default();
         let maps = wanted.iter().filter(|(which, _)| *which == Which::ConfigMap).map(|(_, (_, name))| async move {
-            Some((name.clone(), host.objects.config_map(namespace, name, pod).await?))
+            Some((name.clone(), host.objects.config_map(namespace, name, pod).await.transpose()?))
         });
         let secrets = wanted.iter().filter(|(which, _)| *which == Which::Secret).map(|(_, (_, name))| async move {
-            Some((name.clone(), host.objects.secret(namespace, name, pod).await?))
+            Some((name.clone(), host.objects.secret(namespace, name, pod).await.transpose()?))
         });
         let (maps, secrets) = futures::join!(futures::future::join_all(maps), futures::future::join_all(secrets));
         out.config_maps = maps.into_iter().flatten().collect();
@@ -110,66 +112,81 @@ fn references(pod: &Pod) -> Vec<Reference> {
     out
 }
 
-/// Sets up every volume of the pod, and says when a token wants to be renewed.
-///
-/// # Errors
-/// The first volume that could not be set up; trying again is safe.
-pub(crate) async fn set_up(
-    host: &Arc<Host>,
-    pod: &Arc<Pod>,
-    place: &Place,
-    to: &Subscriber,
-) -> Result<(Volumes, Option<Timestamp>), Failure> {
-    let (projections, renew_at) = project(host, pod, place, to).await?;
-    let mut out = Volumes::new();
-    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let failure = |message: String| Failure { volume: volume.name.clone(), message };
-        let made = if let Some(image) = &volume.image {
-            Volume::Image(image.reference.clone().unwrap_or_default())
-        } else if let Some(source) = &volume.host_path {
-            host_path::check(source).map_err(failure)?
-        } else if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
-            claim::resolve(host, pod, volume).await.map_err(failure)?
-        } else {
-            let (host, pod, spec) = (Arc::clone(host), Arc::clone(pod), volume.clone());
-            let files = projections.get(&volume.name).cloned();
-            let made = tokio::task::spawn_blocking(move || make(&host, &pod, &spec, files.as_ref())).await;
-            made.map_err(|error| failure(error.to_string()))?.map_err(failure)?
-        };
-        out.insert(volume.name.clone(), made);
-    }
-    Ok((out, renew_at))
+/// What came of setting up a pod's volumes or of bringing them up to date.
+#[derive(Default)]
+pub(crate) struct Made {
+    pub(crate) volumes: Volumes,
+    pub(crate) failures: Vec<Failure>,
+    /// When the first token wants to be renewed.
+    pub(crate) renew_at: Option<Timestamp>,
 }
 
-/// Brings the files of API volumes up to date, and says when a token needs that again.
-///
-/// # Errors
-/// The volume whose source is missing now; its old content stays.
-pub(crate) async fn refresh(
-    host: &Host,
-    pod: &Pod,
-    place: &Place,
-    to: &Subscriber,
-) -> Result<Option<Timestamp>, Failure> {
-    let (projections, renew_at) = project(host, pod, place, to).await?;
-    for (name, files) in projections {
-        let Some(spec) = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == name) else {
+/// Sets up every volume of the pod. Trying again is safe.
+pub(crate) async fn set_up(host: &Arc<Host>, pod: &Arc<Pod>, place: &Place, to: &Subscriber) -> Made {
+    let Projections { mut files, renew_at } = project(host, pod, place, to).await;
+    let mut made = Made { renew_at, ..Made::default() };
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let one = match files.remove(&volume.name) {
+            Some(Err(message)) => Err(message),
+            Some(Ok(files)) => set_up_one(host, pod, volume, Some(files)).await,
+            None => set_up_one(host, pod, volume, None).await,
+        };
+        match one {
+            Ok(one) => {
+                made.volumes.insert(volume.name.clone(), one);
+            }
+            Err(message) => made.failures.push(Failure { volume: volume.name.clone(), message }),
+        }
+    }
+    made
+}
+
+async fn set_up_one(host: &Arc<Host>, pod: &Arc<Pod>, volume: &Spec, files: Option<Files>) -> Result<Volume, String> {
+    if let Some(image) = &volume.image {
+        return Ok(Volume::Image(image.reference.clone().unwrap_or_default()));
+    }
+    if let Some(source) = &volume.host_path {
+        return host_path::check(source);
+    }
+    if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
+        return claim::set_up(host, pod, volume).await;
+    }
+    let (host, pod, spec) = (Arc::clone(host), Arc::clone(pod), volume.clone());
+    let made = tokio::task::spawn_blocking(move || make(&host, &pod, &spec, files.as_ref())).await;
+    made.map_err(|error| error.to_string())?
+}
+
+/// Brings the files of API volumes up to date. A volume whose source cannot be had keeps its old content; the others do
+/// not wait for it.
+pub(crate) async fn refresh(host: &Arc<Host>, pod: &Arc<Pod>, place: &Place, to: &Subscriber) -> Made {
+    let Projections { files, renew_at } = project(host, pod, place, to).await;
+    let mut made = Made { renew_at, ..Made::default() };
+    for (volume, files) in files {
+        let Some(spec) = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == volume) else {
             continue;
         };
-        let dir = directory(host, pod, spec);
-        write(pod, &dir, &files).map_err(|message| Failure { volume: name, message })?;
+        let written = match files {
+            Err(message) => Err(message),
+            Ok(files) => {
+                let (dir, pod) = (directory(host, pod, spec), Arc::clone(pod));
+                let written = tokio::task::spawn_blocking(move || write(&pod, &dir, &files)).await;
+                written.map_err(|error| error.to_string()).flatten()
+            }
+        };
+        if let Err(message) = written {
+            made.failures.push(Failure { volume, message });
+        }
     }
-    Ok(renew_at)
+    made
 }
 
-type Projections = BTreeMap<String, Files>;
+/// The files of each API volume, or why they are not to be had.
+struct Projections {
+    files: BTreeMap<String, Result<Files, String>>,
+    renew_at: Option<Timestamp>,
+}
 
-async fn project(
-    host: &Host,
-    pod: &Pod,
-    place: &Place,
-    to: &Subscriber,
-) -> Result<(Projections, Option<Timestamp>), Failure> {
+async fn project(host: &Host, pod: &Pod, place: &Place, to: &Subscriber) -> Projections {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let (fetched, tokens) = futures::join!(Fetched::fetch(host, namespace, references(pod), to), tokens(host, pod));
     let renew_at = tokens.iter().filter_map(|(_, token)| token.as_ref().ok().map(|(_, at)| *at)).min();
@@ -179,17 +196,9 @@ async fn project(
         None => Err("token was not asked for".to_string()),
     };
     let context = Context { pod, sources: &fetched, place, token: &token };
-    let mut out = Projections::new();
-    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        match files(volume, &context) {
-            None => {}
-            Some(Ok(files)) => {
-                out.insert(volume.name.clone(), files);
-            }
-            Some(Err(message)) => return Err(Failure { volume: volume.name.clone(), message }),
-        }
-    }
-    Ok((out, renew_at))
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let files = volumes.filter_map(|volume| Some((volume.name.clone(), files(volume, &context)?))).collect();
+    Projections { files, renew_at }
 }
 
 type Token = (ServiceAccountTokenProjection, Result<(String, Timestamp), String>);
@@ -205,7 +214,7 @@ async fn tokens(host: &Host, pod: &Pod) -> Vec<Token> {
 }
 
 /// Upstream's directory of a volume below its pod's.
-fn directory(host: &Host, pod: &Pod, volume: &Spec) -> PathBuf {
+pub(crate) fn directory(host: &Host, pod: &Pod, volume: &Spec) -> PathBuf {
     let plugin = if volume.config_map.is_some() {
         "kubernetes.io~configmap"
     } else if volume.secret.is_some() {
@@ -226,16 +235,35 @@ fn make(host: &Host, pod: &Pod, volume: &Spec, files: Option<&Files>) -> Result<
     std::fs::create_dir_all(&dir).map_err(told)?;
     if let Some(files) = files {
         let secret = volume.secret.is_some() || volume.projected.is_some();
-        if secret && !is_mounted(&dir) {
+        if secret && !is_mounted(&dir).map_err(told)? {
             mount_tmpfs(&dir, "mode=0755".into())?;
         }
         write(pod, &dir, files)?;
-    } else if let Some(source) = &volume.empty_dir {
-        empty_dir(pod, &dir, source)?;
-    } else {
-        return Err(format!("no volume plugin matched name: {}", volume.name));
+        return Ok(Volume::ReadOnly(dir));
     }
+    let Some(source) = &volume.empty_dir else {
+        return Err(format!("no volume plugin matched name: {}", volume.name));
+    };
+    // kubernetes/kubernetes pkg/volume/util/util.go (SetReady): containers may use it since the mark was set, so it is
+    // left as it is then.
+    let mark = ready_mark(host, pod, "kubernetes.io~empty-dir", &volume.name);
+    let medium = source.medium.as_deref().unwrap_or_default();
+    if mark.exists() && (medium != "Memory" || is_mounted(&dir).map_err(told)?) {
+        return Ok(Volume::Directory(dir));
+    }
+    empty_dir(pod, &dir, source)?;
+    set_ready(&mark)?;
     Ok(Volume::Directory(dir))
+}
+
+/// The file that says that a volume has been set up: beside the volume, out of its containers' reach.
+fn ready_mark(host: &Host, pod: &Pod, plugin: &str, volume: &str) -> PathBuf {
+    host.pod_dir(uid(pod)).join("plugins").join(plugin).join(volume).join("ready")
+}
+
+fn set_ready(mark: &Path) -> Result<(), String> {
+    let made = mark.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(mark, b""));
+    made.map_err(|error| format!("{}: {error}", mark.display()))
 }
 
 fn write(pod: &Pod, dir: &Path, files: &Files) -> Result<(), String> {
@@ -250,15 +278,15 @@ fn fs_group(pod: &Pod) -> Option<u32> {
 /// kubernetes/kubernetes pkg/volume/emptydir: world-writable, in memory when asked for.
 fn empty_dir(pod: &Pod, dir: &Path, source: &EmptyDirVolumeSource) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
+    let told = |error: std::io::Error| format!("{}: {error}", dir.display());
     let medium = source.medium.as_deref().unwrap_or_default();
-    if medium == "Memory" && !is_mounted(dir) {
+    if medium == "Memory" && !is_mounted(dir).map_err(told)? {
         let size = source.size_limit.as_ref().map(pods::amounts::whole).filter(|bytes| *bytes > 0);
         let size = size.map(|bytes| format!("size={bytes}")).unwrap_or_default();
         mount_tmpfs(dir, size)?;
     } else if medium.starts_with("HugePages") {
         return Err(format!("emptyDir medium {medium} is not supported"));
     }
-    let told = |error: std::io::Error| format!("{}: {error}", dir.display());
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777)).map_err(told)?;
     match fs_group(pod) {
         Some(group) => ownership::give(dir, group, ownership::Access::ReadWrite).map_err(told),
@@ -273,22 +301,8 @@ fn mount_tmpfs(dir: &Path, options: String) -> Result<(), String> {
         .map_err(|error| format!("mount of tmpfs on {}: {error}", dir.display()))
 }
 
-fn is_mounted(dir: &Path) -> bool {
-    mounts_below(dir).iter().any(|mounted| mounted == dir)
-}
-
-/// Mount points at or below `dir`, the deepest and latest first.
-fn mounts_below(dir: &Path) -> Vec<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescape(point)));
-    let mut below: Vec<PathBuf> = points.filter(|point| point.starts_with(dir)).collect();
-    below.reverse();
-    below
-}
-
-/// mountinfo writes blanks and backslashes as octal numbers.
-fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
+fn is_mounted(dir: &Path) -> std::io::Result<bool> {
+    Ok(mounts_below(dir)?.iter().any(|mounted| mounted == dir))
 }
 
 /// Unmounts and removes everything of a pod's directory. Idempotent.
@@ -297,11 +311,10 @@ fn unescape(text: &str) -> String {
 /// Something is still mounted, or could not be removed.
 pub(crate) fn tear_down(pod_dir: &Path) -> std::io::Result<()> {
     use nix::mount::{MntFlags, umount2};
-    for point in mounts_below(pod_dir) {
-        umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    for point in mounts_below(pod_dir)? {
+        umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).map_err(|error| {
+            std::io::Error::new(std::io::Error::from(error).kind(), format!("unmount of {}: {error}", point.display()))
+        })?;
     }
-    match std::fs::remove_dir_all(pod_dir) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    remove_tree(pod_dir)
 }

@@ -3,12 +3,14 @@
 //! The kernel resolves the path beneath the volume's root (openat2, RESOLVE_BENEATH), and what it found is bind-mounted
 //! through its descriptor, so that nobody can exchange it between the check and the use.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2};
+
+use crate::files::{mounts_below, read_whole};
 
 /// Opens `path` beneath `root`.
 fn open(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -17,11 +19,16 @@ fn open(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(openat2(&base, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
 }
 
-/// The text of a file beneath `root`.
+/// Longest file that is read for a container's environment; the kernel's own limit of what a program is given is 2 MiB.
+const TEXT_MAX: u64 = 1 << 20;
+
+/// The text of a regular file beneath `root`.
+///
+/// # Errors
+/// The path leads out of the volume, to no regular file or to one that is too large, or holds no UTF-8.
 pub(super) fn read(root: &Path, path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    std::fs::File::from(open(root, path, OFlags::RDONLY)?).read_to_string(&mut text)?;
-    Ok(text)
+    let bytes = read_whole(open(root, path, OFlags::RDONLY | OFlags::NONBLOCK)?, TEXT_MAX)?;
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Makes the directories of `path` beneath `root` that are not there.
@@ -42,7 +49,25 @@ fn make(root: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Binds `path` of the volume at `root` to `target` and returns where it can be mounted from.
+/// Takes away what an earlier run of the container had bound to its target, and the target itself: the path may be a
+/// directory now where it was a file.
+fn clear(target: &Path) -> io::Result<()> {
+    for point in mounts_below(target)? {
+        umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    let removed = match std::fs::symlink_metadata(target) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir(target),
+        Ok(_) => std::fs::remove_file(target),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Binds `path` of the volume at `root` to `target` and returns where it can be mounted from. A target has one mount at
+/// most: the one of an earlier call goes.
 ///
 /// # Errors
 /// The path leads out of the volume, or the mount failed.
@@ -57,6 +82,7 @@ pub(crate) fn bind(root: &Path, path: &Path, target: &Path) -> Result<PathBuf, S
     make(root, path).map_err(told)?;
     let found = open(root, path, OFlags::PATH).map_err(told)?;
     let stat = fstat(&found).map_err(|error| told(error.into()))?;
+    clear(target).map_err(told)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         std::fs::create_dir_all(target).map_err(told)?;
     } else {
@@ -76,6 +102,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_target_has_one_mount_however_often_it_is_bound() {
+        let root = std::env::temp_dir().join(format!("windlass-subpath-again-{}", std::process::id()));
+        let (volume, target) = (root.join("volume"), root.join("target/0"));
+        std::fs::create_dir_all(volume.join("dir")).unwrap();
+        std::fs::write(volume.join("file"), "1").unwrap();
+        for _ in 0..3 {
+            assert_eq!(bind(&volume, Path::new("dir"), &target).unwrap(), target);
+            assert_eq!(mounts_below(&root).unwrap(), std::slice::from_ref(&target));
+        }
+        bind(&volume, Path::new("file"), &target).unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "1");
+        assert_eq!(mounts_below(&root).unwrap(), std::slice::from_ref(&target));
+        clear(&target).unwrap();
+        assert_eq!(mounts_below(&root).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(std::fs::read_to_string(volume.join("file")).unwrap(), "1");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
     fn nothing_leads_out_of_the_volume() {
         let root = std::env::temp_dir().join(format!("windlass-subpath-{}", std::process::id()));
         std::fs::create_dir_all(root.join("in")).unwrap();
@@ -84,6 +129,8 @@ mod tests {
         symlink("../..", root.join("in/up")).unwrap();
         symlink("in/file", root.join("fine")).unwrap();
         assert_eq!(read(&root, Path::new("fine")).unwrap(), "x");
+        std::fs::File::create(root.join("large")).unwrap().set_len(TEXT_MAX + 1).unwrap();
+        assert_eq!(read(&root, Path::new("large")).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         for bad in ["out/passwd", "in/up/etc/passwd", "../x"] {
             assert!(read(&root, Path::new(bad)).is_err(), "{bad}");
         }

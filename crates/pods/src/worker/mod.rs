@@ -22,8 +22,9 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 pub use adopt::Found;
 pub use probe::{ProbeKind, declared, title};
 pub use slot::{Dead, Reason, Role, Run, Slot};
-pub use stop::Ending;
+pub use stop::{Ending, Why};
 
+use crate::admission::Refusal;
 use crate::ports::Exit;
 use crate::status;
 
@@ -91,12 +92,15 @@ pub enum Event {
         reason: String,
         message: String,
         grace_seconds: i64,
+        because: Cause,
     },
     /// An object that the pod refers to has changed; what failed for want of it may be tried at once.
     SourcesChanged,
     /// The time that `WakeAt` asked for has come.
     Clock,
     Adopted(Found),
+    /// The node does not take the pod. It comes instead of everything else.
+    Refused(Refusal),
 }
 
 /// Why a container did not come up.
@@ -214,6 +218,7 @@ pub struct Worker {
     /// Nothing runs any more and nothing will: the final phase may be told.
     pub(crate) terminal: bool,
     gone: bool,
+    pub(crate) refused: Option<Refusal>,
     /// The final deletion has been asked for.
     handed_back: bool,
     pub(crate) start_time: Timestamp,
@@ -241,6 +246,7 @@ impl Worker {
             ending: None,
             terminal: false,
             gone: false,
+            refused: None,
             handed_back: false,
             start_time,
             reported: api.cloned().filter(|s| s.start_time.is_some()),
@@ -280,8 +286,7 @@ impl Worker {
 
     /// Whether the pod comes from a file on the node.
     pub fn is_static(&self) -> bool {
-        let source = self.pod.metadata.annotations.as_ref().and_then(|a| a.get("kubernetes.io/config.source"));
-        source.is_some_and(|source| source != "api")
+        crate::is_static(&self.pod)
     }
 
     pub fn addresses(&self) -> &[IpAddr] {
@@ -332,10 +337,13 @@ impl Worker {
                 self.take_probed(&container, attempt, probe, outcome, output, record);
             }
             Event::Removed => self.sandbox = Sandbox::Gone,
-            Event::Evict { reason, message, grace_seconds } => self.take_eviction(reason, message, grace_seconds),
+            Event::Evict { reason, message, grace_seconds, because } => {
+                self.take_eviction((reason, message), grace_seconds, because);
+            }
             Event::SourcesChanged => self.take_sources_changed(),
             Event::Clock => self.woken_for = None,
             Event::Adopted(found) => self.take_found(found),
+            Event::Refused(refusal) => self.take_refusal(refusal),
         }
     }
 

@@ -318,6 +318,9 @@ impl Worker {
         slot.waiting = Some(Reason { reason: reason.into(), message: Some(message.clone()) });
         if reason == "RunContainerError" {
             self.tell(Severity::Normal, "Created", "Container created".into(), Some(name));
+            if let Some(attempt) = attempt.checked_sub(1) {
+                self.act(Action::Remove { container: name.to_string(), attempt });
+            }
         }
         self.tell(Severity::Warning, "Failed", format!("Error: {message}"), Some(name));
     }

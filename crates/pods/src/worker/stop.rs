@@ -5,6 +5,7 @@ use journal::{Cause, RecordId};
 
 use super::slot::{Role, Run};
 use super::{Action, Hook, Sandbox, Severity, Worker, after};
+use crate::admission::Refusal;
 use crate::causes;
 use crate::restart::restarts_after_probe;
 use crate::signals::{SIGKILL, signal_number};
@@ -23,14 +24,16 @@ pub struct Ending {
     pub(super) grace_seconds: i64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
     /// Deleted through the API, or gone from it.
     Deleted,
     /// Every container that the pod waits for is done.
     Completed,
     DeadlineExceeded,
-    Evicted,
+    Evicted(Cause),
+    /// The node did not take it.
+    Refused,
 }
 
 /// A container on its way down.
@@ -95,12 +98,20 @@ impl Worker {
         self.ending = Some(Ending { why, failed, grace_seconds: self.grace() });
     }
 
-    pub(super) fn take_eviction(&mut self, reason: String, message: String, grace_seconds: i64) {
+    pub(super) fn take_eviction(&mut self, failed: (String, String), grace_seconds: i64, because: Cause) {
         if self.ending.is_none() {
-            self.tell(Severity::Warning, "Evicted", message.clone(), None);
+            self.tell(Severity::Warning, "Evicted", failed.1.clone(), None);
             let grace_seconds = grace_seconds.min(self.grace());
-            self.ending = Some(Ending { why: Why::Evicted, failed: Some((reason, message)), grace_seconds });
+            self.ending = Some(Ending { why: Why::Evicted(because), failed: Some(failed), grace_seconds });
         }
+    }
+
+    /// Nothing was made for the pod, so nothing has to be taken away.
+    pub(super) fn take_refusal(&mut self, refusal: Refusal) {
+        self.ending = Some(Ending { why: Why::Refused, failed: None, grace_seconds: 0 });
+        self.terminal = true;
+        self.sandbox = Sandbox::Gone;
+        self.refused = Some(refusal);
     }
 
     /// The grace period that the API or the spec grants.
@@ -147,12 +158,13 @@ impl Worker {
 
     fn cause_of_end(&self) -> Cause {
         let evidence: Vec<RecordId> = self.slots.iter().filter_map(|slot| slot.dead.as_ref()?.record).collect();
-        match self.ending.as_ref().map(|ending| ending.why) {
+        match self.ending.as_ref().map(|ending| &ending.why) {
             Some(Why::Deleted) if self.gone && self.is_static() => causes::manifest_removed(),
             Some(Why::Deleted) | None => causes::deleted(),
-            Some(Why::Completed) => causes::completed(evidence),
+            // A refused pod has neither containers nor a sandbox that could end.
+            Some(Why::Completed | Why::Refused) => causes::completed(evidence),
             Some(Why::DeadlineExceeded) => causes::deadline_exceeded(),
-            Some(Why::Evicted) => causes::evicted(),
+            Some(Why::Evicted(because)) => because.clone(),
         }
     }
 

@@ -339,3 +339,23 @@ fn time_is_whole_seconds_in_the_status() {
     let conditions = status.conditions.as_ref().unwrap();
     assert!(conditions.iter().all(|c| c.last_transition_time.as_ref().unwrap().0.subsec_nanosecond() == 0));
 }
+
+#[test]
+fn a_container_that_cannot_be_run_leaves_none_behind() {
+    let mut story = Story::of(&simple());
+    story.event("new", Event::Clock).prepared().up("c", 0).exited("c", 0, 1).image("c");
+    let removed = |actions: &[Action]| -> Vec<u32> {
+        let of = |action: &Action| match action {
+            Action::Remove { attempt, .. } => Some(*attempt),
+            _ => None,
+        };
+        actions.iter().filter_map(of).collect()
+    };
+    let failed = |attempt| Event::StartFailed {
+        container: "c".into(),
+        attempt,
+        failure: StartFailure::Run { message: "exec: \"x\": not found".into(), exit_code: Some(127) },
+    };
+    let first = story.worker.step(story.now, failed(1));
+    assert_eq!(removed(&first), [0], "the run before it goes, as with a start");
+}

@@ -87,6 +87,7 @@ async fn network(settings: &Settings) -> anyhow::Result<BridgeNetwork> {
 }
 
 fn kubelet_config(settings: &Settings, pki: &Pki) -> KubeletConfig {
+    let defaults = KubeletConfig::new(settings.node_name.clone(), vec![settings.node_ip]);
     KubeletConfig {
         data_dir: settings.data.clone(),
         log_dir: settings.pod_logs.clone(),
@@ -98,9 +99,11 @@ fn kubelet_config(settings: &Settings, pki: &Pki) -> KubeletConfig {
         cluster_domain: settings.cluster_domain.clone(),
         static_pod_dir: Some(settings.manifests.clone()),
         max_pods: settings.pods_max,
+        allowed_unsafe_sysctls: settings.unsafe_sysctls.clone(),
         version: version::KUBERNETES.to_owned(),
         runtime_version: format!("windlass://{}", env!("CARGO_PKG_VERSION")),
-        ..KubeletConfig::new(settings.node_name.clone(), vec![settings.node_ip])
+        eviction_hard: settings.eviction_hard.clone().unwrap_or(defaults.eviction_hard.clone()),
+        ..defaults
     }
 }
 

@@ -3,6 +3,12 @@
 //! One node serves all the tests that leave it in peace, each in a namespace of its own; tests that stop or kill a node
 //! start their own. `KUBECTL` names the client, by default `conformance/bin/kubectl`, which `scripts/clients.sh` builds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests with a harness of their own, which clippy does not take for tests"
+)]
+
 mod images;
 mod lifecycle;
 mod node;

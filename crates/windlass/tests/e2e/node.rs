@@ -70,6 +70,8 @@ impl Node {
             ("--proxy-healthz-bind-address", format!("127.0.0.1:{}", 16_700 + n)),
             ("--proxy-metrics-bind-address", format!("127.0.0.1:{}", 16_800 + n)),
             ("--bridge", format!("wle2e{n}")),
+            // How full the machine is must not matter to a test.
+            ("--eviction-hard", "memory.available<1Mi".to_owned()),
             ("--cgroup-root", format!("/windlass-e2e-{n}")),
             ("--cluster-cidr", format!("10.{}.0.0/16", 200 + n)),
             ("--service-cidr", format!("10.{}.0.0/16", 220 + n)),

@@ -236,7 +236,7 @@ impl Reader {
     }
 
     async fn open(&mut self, id: u32, fin: bool, headers: Headers) {
-        if id % 2 == 0 || id <= self.last {
+        if id.is_multiple_of(2) || id <= self.last {
             return self.send(Frame::RstStream { id, status: reset::PROTOCOL_ERROR }).await;
         }
         self.last = id;
