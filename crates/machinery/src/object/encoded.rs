@@ -81,6 +81,90 @@ impl Encoded {
         Ok(())
     }
 
+    /// Appends the object as an item of a typed list, which says for all of them what they are: with its
+    /// `resourceVersion`, without `apiVersion` and `kind`.
+    pub fn write_item_to(&self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        let begun = out.len();
+        out.reserve(self.bytes.len() + 48);
+        let written = self.write_members(out);
+        if written.is_err() {
+            out.truncate(begun);
+        }
+        written
+    }
+
+    fn write_members(&self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
+        let begun = out.len() + 1;
+        let bytes = &self.bytes[..];
+        let mut scan = Scan { bytes, at: 0 };
+        scan.expect(b'{')?;
+        out.push(b'{');
+        let mut copied = scan.at;
+        // Of `apiVersion`, `kind` and `metadata`; behind the last of them everything goes through.
+        let mut wanted = 3;
+        let mut has_metadata = false;
+        scan.skip_space();
+        while wanted > 0 && scan.peek() != Some(b'}') {
+            let member = scan.at;
+            let key = scan.string()?;
+            scan.expect(b':')?;
+            scan.skip_space();
+            match &bytes[key.0..key.1] {
+                b"metadata" => {
+                    (wanted, has_metadata) = (wanted - 1, true);
+                    copied = self.splice(&mut scan, copied, out)?;
+                    scan.next_member()?;
+                }
+                b"apiVersion" | b"kind" => {
+                    wanted -= 1;
+                    out.extend_from_slice(&bytes[copied..member]);
+                    scan.value()?;
+                    if !scan.next_member()? && out.len() > begun && out.last() == Some(&b',') {
+                        out.pop();
+                    }
+                    copied = scan.at;
+                }
+                _ => {
+                    scan.value()?;
+                    scan.next_member()?;
+                }
+            }
+        }
+        out.extend_from_slice(&bytes[copied..]);
+        if !has_metadata && self.rv != 0 {
+            let rest = out[begun..].iter().all(|byte| matches!(byte, b' ' | b'\n' | b'\r' | b'\t' | b'}'));
+            let metadata = format!("\"metadata\":{{\"resourceVersion\":\"{}\"}}{}", self.rv, comma(rest));
+            out.splice(begun..begun, metadata.into_bytes());
+        }
+        Ok(())
+    }
+
+    /// Writes what stands from `copied` to the inside of `metadata`, where `scan` is, and the `resourceVersion`; answers
+    /// what is to be copied next. The scan is past the value afterwards.
+    fn splice(&self, scan: &mut Scan<'_>, copied: usize, out: &mut Vec<u8>) -> Result<usize, Unreadable> {
+        let start = scan.at;
+        let place = scan.place()?;
+        scan.at = start;
+        scan.value()?;
+        if self.rv == 0 {
+            return Ok(copied);
+        }
+        let rv = self.rv;
+        Ok(match place {
+            Place::InMetadata { at, empty } => {
+                out.extend_from_slice(&self.bytes[copied..at]);
+                out.extend_from_slice(format!("\"resourceVersion\":\"{rv}\"{}", comma(empty)).as_bytes());
+                at
+            }
+            Place::Instead { from, to } => {
+                out.extend_from_slice(&self.bytes[copied..from]);
+                out.extend_from_slice(format!("{{\"resourceVersion\":\"{rv}\"}}").as_bytes());
+                to
+            }
+            Place::InRoot { .. } => copied,
+        })
+    }
+
     /// The object with its `resourceVersion`.
     pub fn to_bytes(&self) -> Result<Bytes, Unreadable> {
         if self.rv == 0 {
@@ -114,11 +198,8 @@ fn find_metadata(bytes: &[u8]) -> Result<Place, Unreadable> {
             return scan.place();
         }
         scan.value()?;
-        scan.skip_space();
-        match scan.peek() {
-            Some(b',') => scan.at += 1,
-            Some(b'}') => return Ok(Place::InRoot { at: start, empty: false }),
-            _ => return Err(Unreadable { at: scan.at }),
+        if !scan.next_member()? {
+            return Ok(Place::InRoot { at: start, empty: false });
         }
     }
 }
@@ -196,6 +277,20 @@ impl Scan<'_> {
         }
     }
 
+    /// Steps over the comma to the next member's key; says whether there is one.
+    fn next_member(&mut self) -> Result<bool, Unreadable> {
+        self.skip_space();
+        match self.peek() {
+            Some(b',') => {
+                self.at += 1;
+                self.skip_space();
+                Ok(true)
+            }
+            Some(b'}') => Ok(false),
+            _ => Err(Unreadable { at: self.at }),
+        }
+    }
+
     /// A number, `true`, `false` or `null`.
     fn word(&mut self) {
         while !matches!(self.peek(), None | Some(b',' | b'}' | b']' | b':' | b' ' | b'\n' | b'\r' | b'\t' | b'"')) {
@@ -245,6 +340,25 @@ mod tests {
     }
 
     #[test]
+    fn items_of_a_list_say_not_what_they_are() {
+        let item = |text: &str| {
+            let mut out = b"[".to_vec();
+            Encoded::new(text.to_owned(), 7).write_item_to(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let stored = r#"{"apiVersion":"v1","data":{"kind":"x"},"kind":"ConfigMap","metadata":{"name":"x"},"z":1}"#;
+        assert_eq!(item(stored), r#"[{"data":{"kind":"x"},"metadata":{"resourceVersion":"7","name":"x"},"z":1}"#);
+        let upstreams = r#"{"kind":"A","apiVersion":"v1","metadata":{},"spec":{}}"#;
+        assert_eq!(item(upstreams), r#"[{"metadata":{"resourceVersion":"7"},"spec":{}}"#);
+        assert_eq!(item(r#"{"metadata":null,"kind":"A"}"#), r#"[{"metadata":{"resourceVersion":"7"}}"#);
+        assert_eq!(item(r#"{"kind":"A"}"#), r#"[{"metadata":{"resourceVersion":"7"}}"#);
+        assert_eq!(item("{}"), r#"[{"metadata":{"resourceVersion":"7"}}"#);
+        let mut out = b"kept".to_vec();
+        assert!(Encoded::new("{\"kind\":", 7).write_item_to(&mut out).is_err());
+        assert_eq!(out, b"kept");
+    }
+
+    #[test]
     fn refuses_what_is_no_object() {
         for text in ["", "[]", "{", "{\"a\"", "{\"a\":}", "{\"a\":\"x", "{\"a\":[1"] {
             assert!(Encoded::new(text.to_owned(), 1).to_bytes().is_err(), "{text}");
@@ -279,6 +393,18 @@ mod tests {
             let read: Value = serde_json::from_slice(&encoded.to_bytes().unwrap()).unwrap();
             prop_assert_eq!(&read, &encoded.to_value().unwrap());
             prop_assert_eq!(read["metadata"]["resourceVersion"].clone(), json!("42"));
+            for (name, at) in [("kind", 0), ("apiVersion", 1)] {
+                let mut typed = serde_json::Map::new();
+                let fields = encoded.to_value().unwrap();
+                let fields = fields.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v.clone()));
+                let (before, after): (Vec<_>, Vec<_>) = fields.enumerate().partition(|(n, _)| *n < at);
+                typed.extend(before.into_iter().map(|(_, field)| field));
+                typed.insert(name.to_owned(), json!("X"));
+                typed.extend(after.into_iter().map(|(_, field)| field));
+                let mut out = Vec::new();
+                Encoded::from_value(&Value::Object(typed), 42).write_item_to(&mut out).unwrap();
+                prop_assert_eq!(&serde_json::from_slice::<Value>(&out).unwrap(), &read);
+            }
         }
     }
 }
