@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use machinery::fields::{FieldSelector, Term};
+
 /// The authenticated user (`authentication.k8s.io/v1 UserInfo`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct UserInfo {
@@ -56,9 +58,33 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The request's path; decides only when `resource` is empty.
     pub path: &'a str,
+    /// What a list, a watch or a deletecollection is limited to, if it is.
+    pub fields: Option<&'a FieldSelector>,
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    /// A user's request for nothing yet.
+    pub fn of(user: &'a UserInfo) -> Attributes<'a> {
+        Attributes {
+            user,
+            verb: "",
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: "",
+            fields: None,
+        }
+    }
+
+    /// Whether only objects with this value in the field are asked for.
+    pub fn selects(&self, field: &str, value: &str) -> bool {
+        let term = |term: &Term| term.equal && term.field == field && term.value == value;
+        self.fields.is_some_and(|fields| fields.terms.iter().any(term))
+    }
+
     pub fn is_resource(&self) -> bool {
         !self.resource.is_empty()
     }

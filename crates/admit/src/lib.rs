@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod attributes;
+pub mod escalation;
 pub mod node;
 pub mod policy;
 pub mod rbac;

@@ -276,8 +276,7 @@ mod tests {
     }
 
     fn ask(user: &UserInfo, verb: &str, resource: &str, sub: &str, namespace: &str, name: &str) -> Decision {
-        let request =
-            Attributes { user, verb, group: "", version: "v1", resource, subresource: sub, namespace, name, path: "" };
+        let request = Attributes { verb, resource, subresource: sub, namespace, name, ..Attributes::of(user) };
         authorize(&view(), &request)
     }
 

@@ -29,9 +29,18 @@ fn amounts(map: Option<&BTreeMap<String, Text>>) -> Amounts {
     map.into_iter().flatten().filter_map(|(name, text)| Some((name.clone(), Quantity::parse(&text.0).ok()?))).collect()
 }
 
+/// Pods are looked at when their containers get their resources: as they are made, and as they are resized.
+fn concerns_pod(request: &Request) -> bool {
+    match request.operation {
+        Operation::Create => request.is("", "pods"),
+        Operation::Update => request.is_of("", "pods", &["resize"]),
+        _ => false,
+    }
+}
+
 /// Fills in requests and limits that containers leave open.
 pub fn defaults(request: &Request, view: &dyn View, pod: &mut Value, _: Option<&Value>) -> Result<(), Status> {
-    if !request.is("", "pods") || request.operation != Operation::Create {
+    if !concerns_pod(request) {
         return Ok(());
     }
     let ranges = view.limit_ranges(request.namespace);
@@ -76,7 +85,7 @@ fn fill(container: &mut Value, list: &str, values: &BTreeMap<String, Text>) -> V
 }
 
 /// Refuses what is outside the bounds.
-pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
+pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, _: Option<&Value>) -> Result<(), Status> {
     let Some(new) = new else { return Ok(()) };
     let mut refusals = Vec::new();
     if request.is("", "persistentvolumeclaims") {
@@ -87,7 +96,7 @@ pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, old: Op
         for item in items(&ranges, "PersistentVolumeClaim") {
             check_bounds(item, "PersistentVolumeClaim", &requests, &Amounts::new(), &mut refusals);
         }
-    } else if request.is("", "pods") && request.operation == Operation::Create && old.is_none() {
+    } else if concerns_pod(request) {
         let pod: Pod = decode(request, new)?;
         check_pod(request, view, &pod, &mut refusals);
     }

@@ -6,6 +6,7 @@
 mod limit_ranger;
 mod namespace;
 mod node_restriction;
+mod pod_resize;
 mod pod_security;
 mod priority;
 pub mod quota;
@@ -57,6 +58,11 @@ impl Request<'_> {
     /// Whether this is the resource itself, not a subresource of it.
     pub fn is(&self, group: &str, resource: &str) -> bool {
         self.group == group && self.resource == resource && self.subresource.is_empty()
+    }
+
+    /// Whether this is one of the resource's subresources (`""` for the resource itself).
+    pub fn is_of(&self, group: &str, resource: &str, subresources: &[&str]) -> bool {
+        self.group == group && self.resource == resource && subresources.contains(&self.subresource)
     }
 
     fn forbidden(&self, words: impl std::fmt::Display) -> Status {
@@ -113,6 +119,7 @@ pub static PLUGINS: &[Plugin] = &[
     plugin("DefaultStorageClass", Some(storage::default_class), None),
     plugin("PersistentVolumeClaimResize", None, Some(storage::resize)),
     plugin("DefaultIngressClass", Some(storage::default_ingress_class), None),
+    plugin("PodResizeValidator", None, Some(pod_resize::validate)),
 ];
 
 /// Runs every mutating plugin.

@@ -2,6 +2,7 @@
 //!
 //! kubernetes/kubernetes plugin/pkg/admission/noderestriction/admission.go
 
+use machinery::gvk::GroupResource;
 use machinery::status::Status;
 use serde_json::Value;
 
@@ -34,6 +35,8 @@ pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, old: Op
         ("", "pods", "") => pod(request, node, new, old),
         ("", "pods", "status") => pod_status(request, node, old),
         ("", "pods", "eviction") => eviction(request, view, node),
+        ("", "pods", other) => Err(request
+            .forbidden(format_args!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"))),
         ("", "nodes", "" | "status") => own_node(request, node, new, old),
         ("", "serviceaccounts", "token") => token(request, view, node, new),
         ("coordination.k8s.io", "leases", "") => own_name(request, node, new, "lease"),
@@ -150,16 +153,18 @@ fn token(request: &Request, view: &dyn View, node: &str, new: Option<&Value>) ->
     if text("uid").is_empty() {
         return Err(request.forbidden("node requested token with a pod binding without a uid"));
     }
-    let pod = view.pod(request.namespace, text("name"));
-    let bound = pod.is_some_and(|pod| {
-        pod.metadata.uid.as_deref() == Some(text("uid"))
-            && pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node)
-    });
-    if bound {
-        Ok(())
-    } else {
-        Err(request.forbidden("node requested token bound to a pod scheduled on a different node"))
+    let missing = || Status::not_found(&GroupResource::new("", "pods"), text("name"));
+    let pod = view.pod(request.namespace, text("name")).ok_or_else(missing)?;
+    if pod.metadata.uid.as_deref() != Some(text("uid")) {
+        return Err(request.forbidden(format_args!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+            text("uid")
+        )));
     }
+    if pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) != Some(node) {
+        return Err(request.forbidden("node requested token bound to a pod scheduled on a different node"));
+    }
+    Ok(())
 }
 
 fn own_name(request: &Request, node: &str, new: Option<&Value>, what: &str) -> Result<(), Status> {

@@ -15,12 +15,12 @@ enum Level {
 }
 
 pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
-    if !request.is("", "pods") || !matches!(request.operation, Operation::Create | Operation::Update) {
+    let pods = request.is_of("", "pods", &["", "ephemeralcontainers", "resize"]);
+    if !pods || !matches!(request.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
     let Some(new) = new else { return Ok(()) };
-    // A change that leaves the specification alone makes a pod no less safe.
-    if old.is_some_and(|old| old["spec"] == new["spec"]) {
+    if old.is_some_and(|old| !is_significant(new, old)) {
         return Ok(());
     }
     let Some(namespace) = view.namespace(request.namespace) else { return Ok(()) };
@@ -38,6 +38,23 @@ pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, old: Op
         return Ok(());
     }
     Err(request.forbidden(format_args!("violates PodSecurity \"{name}:{version}\": {}", violations.join(", "))))
+}
+
+/// Whether a change brings in what was not judged before: another image, another container.
+/// kubernetes/kubernetes staging/src/k8s.io/pod-security-admission/admission/admission.go: isSignificantPodUpdate
+fn is_significant(new: &Value, old: &Value) -> bool {
+    let images = |pod: &Value, list: &str| -> Vec<(Value, Value)> {
+        let containers = pod["spec"][list].as_array().into_iter().flatten();
+        containers.map(|container| (container["name"].clone(), container["image"].clone())).collect()
+    };
+    let differ = |list: &str| {
+        let (new, old) = (images(new, list), images(old, list));
+        new.len() != old.len() || new.iter().zip(&old).any(|((_, image), (_, before))| image != before)
+    };
+    let known = images(old, "ephemeralContainers");
+    differ("containers")
+        || differ("initContainers")
+        || images(new, "ephemeralContainers").iter().any(|container| !known.contains(container))
 }
 
 struct Named<'a> {

@@ -12,6 +12,7 @@ struct Cluster {
     quotas: Vec<Value>,
     priorities: Vec<Value>,
     storage: Vec<Value>,
+    node: Value,
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Option<Arc<T>> {
@@ -51,7 +52,7 @@ impl View for Cluster {
         None
     }
     fn node(&self, _: &str) -> Option<Arc<Node>> {
-        None
+        typed(&self.node)
     }
     fn claim(&self, _: &str, _: &str) -> Option<Arc<PersistentVolumeClaim>> {
         None
@@ -207,4 +208,53 @@ fn a_kubelet_makes_only_mirror_pods_and_changes_only_its_node() {
     let refused = words(validate(&request, &cluster(), Some(&node("n1", "node-role.kubernetes.io/x")), None));
     assert!(refused.contains("not allowed to set the following labels: node-role.kubernetes.io/x"), "{refused}");
     assert!(validate(&request, &cluster(), Some(&node("n1", "kubernetes.io/hostname")), None).is_ok());
+}
+
+/// What becomes of a change of a pod through one of its subresources.
+fn change(cluster: &Cluster, subresource: &str, new: &Value) -> String {
+    let user = UserInfo::new("ann", &[]);
+    let request = Request { operation: Operation::Update, subresource, ..create(&user, "pods") };
+    let mut new = new.clone();
+    let outcome = mutate(&request, cluster, &mut new, Some(&pod()));
+    let outcome = outcome.and_then(|()| validate(&request, cluster, Some(&new), Some(&pod())));
+    outcome.map_or_else(|status| status.message, |()| "admitted".to_owned())
+}
+
+#[test]
+fn a_debug_container_is_held_to_the_standard_of_its_namespace() {
+    let mut cluster = cluster();
+    cluster.namespace["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+    let mut debugged = pod();
+    debugged["spec"]["ephemeralContainers"] =
+        json!([{"name": "d", "image": "i", "securityContext": {"privileged": true}}]);
+    let words = change(&cluster, "ephemeralcontainers", &debugged);
+    assert!(words.contains("violates PodSecurity \"baseline:latest\": privileged (container \"d\""), "{words}");
+    assert_eq!(change(&cluster, "status", &debugged), "admitted");
+    // What is there already is not judged again.
+    let mut tolerating = pod();
+    tolerating["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
+    cluster.namespace["metadata"]["labels"] = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    assert_eq!(change(&cluster, "", &tolerating), "admitted");
+}
+
+#[test]
+fn a_resize_stays_within_the_limits_of_its_namespace_and_node() {
+    let mut cluster = cluster();
+    cluster.limits =
+        vec![json!({"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}}]}})];
+    cluster.node = json!({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "1500m", "memory": "1Gi"}}});
+    let sized = |cpu: &str| {
+        let mut pod = pod();
+        pod["metadata"]["generation"] = json!(2);
+        pod["spec"]["nodeName"] = json!("n1");
+        let amount = json!({"cpu": cpu});
+        pod["spec"]["containers"][0]["resources"] = json!({"requests": amount, "limits": amount});
+        pod
+    };
+    let over = "pods \"p\" is forbidden: maximum cpu usage per Container is 2, but limit is 3";
+    assert_eq!(change(&cluster, "resize", &sized("3")), over);
+    let full = "pods \"p\" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2000, allocatable: 1500";
+    assert_eq!(change(&cluster, "resize", &sized("2")), full);
+    assert_eq!(change(&cluster, "resize", &sized("1")), "admitted");
+    assert_eq!(change(&cluster, "", &sized("3")), "admitted");
 }
