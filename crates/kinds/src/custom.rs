@@ -68,6 +68,7 @@ impl Kind {
             on_update: None,
             on_status_update: None,
             validate: None,
+            validate_subresource: None,
             status_keeps_metadata: true,
             created_with_status: false,
             deprecation: Cow::Owned(deprecation),
@@ -96,7 +97,8 @@ fn deprecation(spec: &Value, served: &Value) -> String {
 }
 
 /// How stable and how new a version is by its name: `v2` over `v1` over `v2beta1`, anything else last.
-fn rank(version: &str) -> (u8, u32, u32) {
+/// `kubernetes/apimachinery pkg/version/helpers.go: CompareKubeAwareVersionStrings`.
+pub fn rank(version: &str) -> (u8, u32, u32) {
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     let (stage, major, minor) = if let Some((major, minor)) = rest.split_once("beta") {
         (2, major, minor)

@@ -202,6 +202,9 @@ pub type PrepareUpdate = fn(&mut Value, &Value);
 /// A rule that reports every failure of an object (and of its change from the old one).
 pub type Validate = fn(&Value, Option<&Value>, &mut FieldErrors);
 
+/// The same for a change through a subresource that has rules of its own: it, the new object and the old one.
+pub type ValidateSubresource = fn(&Subresource, &Value, &Value, &mut FieldErrors);
+
 /// An API kind in one version.
 #[derive(Debug, Clone)]
 pub struct Kind {
@@ -232,6 +235,8 @@ pub struct Kind {
     pub on_status_update: Option<PrepareUpdate>,
     /// Cross-field rules: the new object, the old one on an update, and where the failures go.
     pub validate: Option<Validate>,
+    /// Instead of `validate`, where a subresource changes the object in a way of its own.
+    pub validate_subresource: Option<ValidateSubresource>,
     /// Whether an update of the status leaves labels, annotations and owners alone.
     pub status_keeps_metadata: bool,
     /// Whether a new object may come with a status.
@@ -274,6 +279,7 @@ pub struct Declaration {
     pub on_update: Option<PrepareUpdate>,
     pub on_status_update: Option<PrepareUpdate>,
     pub validate: Option<Validate>,
+    pub validate_subresource: Option<ValidateSubresource>,
     pub status_keeps_metadata: bool,
     pub created_with_status: bool,
     pub deprecation: &'static str,
@@ -315,6 +321,7 @@ impl Declaration {
         on_update: None,
         on_status_update: None,
         validate: None,
+        validate_subresource: None,
         status_keeps_metadata: false,
         created_with_status: false,
         deprecation: "",
@@ -364,6 +371,7 @@ impl Declaration {
             on_update: self.on_update,
             on_status_update: self.on_status_update,
             validate: self.validate,
+            validate_subresource: self.validate_subresource,
             status_keeps_metadata: self.status_keeps_metadata,
             created_with_status: self.created_with_status,
             deprecation: Str::Borrowed(self.deprecation),

@@ -128,7 +128,7 @@ impl Kind {
             Subresource::Resize => {
                 let wanted = new["spec"].clone();
                 *new = with_metadata_of(old, new);
-                take_resources(new, &wanted);
+                take_resources(&mut new["spec"], &wanted);
             }
             Subresource::Approval => {
                 let conditions = object::at(new, &["status", "conditions"]).cloned();
@@ -168,6 +168,16 @@ impl Kind {
             rule(new, old);
         }
         self.complete(new);
+    }
+
+    /// Every failure of a change through a subresource, where that has rules of its own.
+    pub fn validate_subresource(&self, subresource: &Subresource, new: &Value, old: &Value) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        if let Some(rule) = self.validate_subresource {
+            meta::validate_update(new, old, &mut errors);
+            rule(subresource, new, old, &mut errors);
+        }
+        errors
     }
 
     /// Every failure of an object: its metadata, and the kind's own rules.
@@ -258,25 +268,38 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
     object::metadata_mut(new).remove("selfLink");
 }
 
+/// The old object, as the request's version of it: neither labels nor owners change through a subresource.
 fn with_metadata_of(old: &Value, new: &Value) -> Value {
     let mut merged = old.clone();
-    merged["metadata"] = new["metadata"].clone();
+    for field in ["resourceVersion", "managedFields"] {
+        set_or_remove(&mut merged, &["metadata", field], object::at(new, &["metadata", field]).cloned());
+    }
     merged
 }
 
-/// A resize takes the resources and resize policies of the containers there are, and the pod's own resources.
-fn take_resources(new: &mut Value, wanted: &Value) {
+/// A resize takes the resources and resize policies of the containers there are, and the pod's own resources. Other
+/// containers than there are it takes as they come, for validation to refuse.
+/// `kubernetes/kubernetes pkg/registry/core/pod/strategy.go: dropNonResizeUpdates`.
+fn take_resources(spec: &mut Value, wanted: &Value) {
+    let names = |spec: &Value, list: &str| -> Vec<Value> {
+        spec[list].as_array().into_iter().flatten().map(|container| container["name"].clone()).collect()
+    };
     for list in ["containers", "initContainers"] {
-        let Some(containers) = new["spec"][list].as_array_mut() else { continue };
-        for container in containers {
-            let asked = wanted[list].as_array().into_iter().flatten().find(|other| other["name"] == container["name"]);
-            let Some(asked) = asked else { continue };
+        if names(spec, list) != names(wanted, list) {
+            set_or_remove(spec, &[list], wanted.get(list).cloned());
+            continue;
+        }
+        let asked = wanted[list].as_array().into_iter().flatten();
+        for (container, asked) in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(asked) {
             for field in ["resources", "resizePolicy"] {
                 set_or_remove(container, &[field], asked.get(field).cloned());
             }
         }
     }
-    set_or_remove(new, &["spec", "resources"], wanted.get("resources").cloned());
+    // A client that knows nothing of them leaves a pod's own resources as they are.
+    if let Some(resources) = wanted.get("resources") {
+        object::put(spec, &["resources"], resources.clone());
+    }
 }
 
 fn copy_field(new: &mut Value, old: &Value, field: &str) {

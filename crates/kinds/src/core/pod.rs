@@ -7,7 +7,7 @@ use crate::defaults::{Fields, existing, fill_map, objects, set_missing, set_unse
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, Str, Subresource};
 use crate::prepare::set_or_remove;
 use crate::resources::{default_pod_requests, qos_class};
-use crate::validate::{At, pod_update};
+use crate::validate::{At, pod_resize, pod_update};
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
 use machinery::object;
@@ -51,6 +51,7 @@ pub static POD: Kind = Declaration {
     on_update: Some(on_update),
     on_status_update: Some(on_status_update),
     validate: Some(validate),
+    validate_subresource: Some(validate_subresource),
     columns: Some(COLUMNS),
     ..Declaration::NEW
 }
@@ -99,6 +100,14 @@ fn validate(pod: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     }
     if !spec.field("nodeName").is_empty() && !spec.field("schedulingGates").is_empty() {
         spec.field("nodeName").forbidden(errors, "cannot be set until all schedulingGates have been cleared");
+    }
+}
+
+fn validate_subresource(subresource: &Subresource, pod: &Value, old: &Value, errors: &mut FieldErrors) {
+    match subresource {
+        Subresource::EphemeralContainers => pod_update::ephemeral_containers(pod, old, errors),
+        Subresource::Resize => pod_resize::resize(pod, old, errors),
+        _ => {}
     }
 }
 

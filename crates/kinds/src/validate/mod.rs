@@ -10,6 +10,7 @@ pub mod container;
 pub mod data;
 pub mod env;
 pub mod handler;
+pub mod pod_resize;
 pub mod pod_spec;
 pub mod pod_update;
 pub mod resources;

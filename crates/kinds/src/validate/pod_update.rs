@@ -14,6 +14,8 @@ use crate::prepare::set_or_remove;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const DIFF_CONTEXT: usize = 3;
+/// The annotation of a pod that shows a static one.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A pod's metadata and spec, as they stand.
 pub fn metadata_and_spec(pod: &Value, errors: &mut FieldErrors) {
@@ -70,7 +72,6 @@ pub fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
 }
 
 fn annotations(new: &Value, old: &Value, errors: &mut FieldErrors) {
-    const MIRROR: &str = "kubernetes.io/config.mirror";
     let path = Path::new("metadata").child("annotations").key(MIRROR);
     let of = |pod: &Value| machinery::object::annotations(pod).and_then(|all| all.get(MIRROR)).cloned();
     let detail = match (of(new), of(old)) {
@@ -219,7 +220,13 @@ fn addresses(status: &At, before: &At, errors: &mut FieldErrors) {
 
 /// Ephemeral containers are only ever added.
 pub fn ephemeral_containers(new: &Value, old: &Value, errors: &mut FieldErrors) {
+    if machinery::object::annotation(old, MIRROR).is_some() {
+        errors.0.clear();
+        let refusal = "static pods do not support ephemeral containers";
+        return errors.push(FieldError::forbidden(&Path::new(""), refusal));
+    }
     metadata_and_spec(new, errors);
+    annotations(new, old, errors);
     let list = At::root(new).fields(&["spec", "ephemeralContainers"]);
     let before = At::root(old).fields(&["spec", "ephemeralContainers"]);
     for known in before.items() {
