@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 pub use admit::admission::Operation;
 use admit::admission::{Request, View, quota};
+use admit::escalation::Grant;
 use admit::{Attributes, UserInfo};
 use k8s_openapi::api::core::v1::{
     LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
@@ -76,8 +77,8 @@ impl View for AdmissionView<'_> {
 
     fn allowed(&self, verb: &str, group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> bool {
         let user: &UserInfo = &self.cx.user;
-        let version = "v1";
-        let attributes = Attributes { user, verb, group, version, resource, subresource, namespace, name, path: "" };
+        let attributes =
+            Attributes { verb, group, version: "v1", resource, subresource, namespace, name, ..Attributes::of(user) };
         authz::allowed(&self.cx.server, &attributes)
     }
 }
@@ -91,7 +92,7 @@ fn request<'a>(cx: &'a Cx, operation: Operation, name: &'a str) -> Request<'a> {
         resource: &cx.kind.names.plural,
         subresource: &cx.info.subresource,
         namespace: &cx.info.namespace,
-        name,
+        name: if name.is_empty() { &cx.info.name } else { name },
         user: &cx.user,
     }
 }
@@ -112,6 +113,13 @@ pub async fn mutate(cx: &Cx, operation: Operation, new: &mut Value, old: Option<
     admit::admission::mutate(&request(cx, operation, &name), &view(cx), new, old)
 }
 
+/// 403 when the object would grant its writer, or somebody else, what the writer lacks.
+pub fn escalation(cx: &Cx, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let (group, resource) = (cx.kind.group.as_ref(), cx.kind.names.plural.as_ref());
+    let grant = Grant { user: &cx.user, group, resource, namespace: &cx.info.namespace, name: &cx.info.name };
+    admit::escalation::check(&cx.server.view(), &grant, new, old)
+}
+
 /// Asks the validating plugins.
 pub async fn validate(cx: &Cx, operation: Operation, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
     let name = new.or(old).map(object::name).unwrap_or_default();
@@ -128,7 +136,8 @@ pub async fn count(
     dry_run: bool,
 ) -> Result<(), Status> {
     let Some(kind) = kinds::by_resource("", "v1", "resourcequotas") else { return Ok(()) };
-    if !cx.kind.namespaced() || !cx.info.subresource.is_empty() {
+    // A resize is the one change through a subresource that may take more.
+    if !cx.kind.namespaced() || !matches!(cx.info.subresource.as_str(), "" | "resize") {
         return Ok(());
     }
     let name = object::name(new);

@@ -54,5 +54,6 @@ pub fn attributes<'a>(user: &'a UserInfo, info: &'a RequestInfo) -> Attributes<'
         namespace: &info.namespace,
         name: &info.name,
         path: &info.path,
+        fields: info.fields.as_ref(),
     }
 }

@@ -139,14 +139,17 @@ impl Cache {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fills the cache with what the store held at `revision`.
+    /// Fills the cache with what the store held at `revision`. Whoever watched before has missed changes, and is told.
     pub fn load(&self, objects: Vec<Object>, revision: i64) {
         let mut state = self.write();
         state.objects = objects.into_iter().map(|object| (object.key.clone(), Arc::new(object))).collect();
-        state.first += state.changes.len() as u64;
+        // One number is left out, so that even the watch that had seen every change finds itself before the first.
+        state.first += state.changes.len() as u64 + 1;
         state.changes.clear();
         state.revision = revision;
         state.floor = revision;
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Takes in one event of the store's watch; older ones than the cache was loaded with are known already.
@@ -264,5 +267,24 @@ mod tests {
         assert_eq!(cache.list("").1, 7);
         cache.close();
         assert!(matches!(cache.next(&mut cursor, 10), Next::Closed));
+    }
+
+    #[tokio::test]
+    async fn a_load_wakes_every_watch_and_tells_that_changes_are_lost() {
+        let cache = Cache::new("/registry/pods/".to_owned(), StoredFields::default());
+        cache.load(vec![object("x/a", 3)], 5);
+        let mut caught_up = cache.cursor_after(5).unwrap();
+        let mut behind = caught_up;
+        cache.apply("x/b", Some(object("x/b", 6)), 6);
+        assert!(matches!(cache.next(&mut caught_up, 10), Next::Changes(_)));
+        let changed = cache.changed();
+        cache.load(vec![object("x/c", 8)], 9);
+        tokio::time::timeout(std::time::Duration::from_secs(5), changed).await.unwrap();
+        assert!(matches!(cache.next(&mut caught_up, 10), Next::Lost));
+        assert!(matches!(cache.next(&mut behind, 10), Next::Lost));
+        let mut after = cache.cursor_after(9).unwrap();
+        assert!(matches!(cache.next(&mut after, 10), Next::Wait));
+        cache.apply("x/d", Some(object("x/d", 10)), 10);
+        assert!(matches!(cache.next(&mut after, 10), Next::Changes(changes) if changes.len() == 1));
     }
 }

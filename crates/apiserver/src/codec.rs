@@ -52,13 +52,64 @@ pub fn tree(payload: &Payload) -> Result<Value, Status> {
     }
 }
 
-/// DeleteOptions or another options object, where a body is given at all.
-pub fn options(payload: &Payload) -> Result<Option<Value>, Status> {
+const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
+
+/// DeleteOptions of the right types, where a body is given at all. Unknown fields are passed over.
+/// `kubernetes/apiserver pkg/endpoints/handlers/delete.go: DeleteResource`.
+pub fn delete_options(payload: &Payload) -> Result<Option<Value>, Status> {
     if payload.bytes.is_empty() {
-        Ok(None)
-    } else {
-        tree(payload).map(|value| Some(value).filter(|value| !value.is_null()))
+        return Ok(None);
     }
+    let bare = tree(payload)?;
+    let value = match bare {
+        Value::Object(_) => {
+            as_type(payload, DELETE_OPTIONS)?.map_err(|error| Status::bad_request(error.to_string()))?
+        }
+        Value::Null => return Ok(Some(Value::Object(serde_json::Map::new()))),
+        other => {
+            let go = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+            let words = format!("json: cannot unmarshal {} into Go value of type {go}", type_of(&other));
+            return Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {words}")));
+        }
+    };
+    match (object::kind(&value), object::api_version(&value)) {
+        ("" | "DeleteOptions", _) => Ok(Some(value)),
+        (kind, version) => Err(Status::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+        ))),
+    }
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::Object(_) | Value::Null => "object",
+    }
+}
+
+fn as_type(payload: &Payload, definition: &'static str) -> Result<Result<Value, DecodeError>, Status> {
+    Ok(parse(payload, Some(&kinds::facts::schema(definition)))?.map(|decoded| decoded.value))
+}
+
+/// A body as one of the facts' types, `io.k8s.api.policy.v1.Eviction`, that is no kind of its own.
+pub fn typed(payload: &Payload, definition: &'static str) -> Result<Value, Status> {
+    let mut names = definition.rsplit('.');
+    let mut name = || names.next().unwrap_or_default();
+    let (kind, version, group) = (name(), name(), name());
+    let words = |given: &str, version: &str, error: &str| {
+        Status::bad_request(format!("{given} in version {version:?} cannot be handled as a {kind}: {error}"))
+    };
+    let bare = tree(payload)?;
+    let given = object::kind(&bare);
+    if !given.is_empty() && given != kind {
+        let given_version = object::api_version(&bare).rsplit('/').next().unwrap_or_default();
+        let error = format!("converting ({given_version}.{given}) to ({group}.{kind}): unknown conversion");
+        return Err(words(given, given_version, &error));
+    }
+    as_type(payload, definition)?.map_err(|error| words(kind, version, &error.to_string()))
 }
 
 /// An object of the request's kind: checked, defaulted, its fields validated as asked.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use kinds::Kind;
+use kinds::kind::SchemaSource;
 use machinery::gvk::{GroupKind, GroupResource};
 use machinery::status::Status;
 
@@ -85,6 +86,15 @@ impl Cx {
 
     pub fn not_found(&self) -> Status {
         Status::not_found(&self.resource(), &self.info.name)
+    }
+
+    /// The answer to a verb that the resource does not have. Upstream's router says it of what is built in, the
+    /// handler of custom resources in words of its own.
+    pub fn unsupported(&self) -> Status {
+        match self.kind.schema {
+            SchemaSource::Facts(_) => Status::method_not_allowed(),
+            SchemaSource::Custom(_) => Status::method_not_supported(&self.resource(), &self.info.verb),
+        }
     }
 
     /// The storage key of the named object.

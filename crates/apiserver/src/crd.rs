@@ -252,25 +252,8 @@ fn kinds_of(definition: &Value) -> Vec<Arc<Kind>> {
             Err(errors) => tracing::warn!(definition = object::name(definition), %errors, "a schema cannot be used"),
         }
     }
-    kinds.sort_by_key(|kind| std::cmp::Reverse(version_rank(&kind.version)));
+    kinds.sort_by_key(|kind| std::cmp::Reverse(kinds::custom::rank(&kind.version)));
     kinds
-}
-
-/// `kubernetes/apimachinery pkg/version/helpers.go: CompareKubeAwareVersionStrings`: stable, beta, alpha, then others.
-fn version_rank(version: &str) -> (u8, u32, u32) {
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    let after = &rest[digits.len()..];
-    let (stage, minor) = match (after, after.strip_prefix("beta"), after.strip_prefix("alpha")) {
-        ("", ..) => (3, "0"),
-        (_, Some(minor), _) => (2, minor),
-        (_, _, Some(minor)) => (1, minor),
-        _ => return (0, 0, 0),
-    };
-    match (digits.parse(), minor.parse()) {
-        (Ok(major), Ok(minor)) => (stage, major, minor),
-        _ => (0, 0, 0),
-    }
 }
 
 /// Puts the definitions' kinds beside the built-in ones, with a cache each, and ends what is defined no more.

@@ -55,16 +55,16 @@ pub fn paths(server: &Inner) -> Value {
         "/api",
         "/api/v1",
         "/apis",
-        "/healthz",
-        "/livez",
+        "/apis/",
         "/metrics",
         "/openapi/v2",
         "/openapi/v3",
+        "/openapi/v3/",
         "/openid/v1/jwks",
-        "/readyz",
         "/version",
     ];
     let mut paths: Vec<String> = known.iter().map(|path| (*path).to_owned()).collect();
+    paths.extend(crate::health::paths());
     for kind in server.catalog.load().all().iter().filter(|kind| !kind.group.is_empty()) {
         paths.push(format!("/apis/{}", kind.group));
         paths.push(format!("/apis/{}", kind.api_version()));

@@ -29,14 +29,17 @@ pub async fn dispatch(
     }
     let catalog = server.catalog.load_full();
     let Some(kind) = catalog.find(&info.group, &info.version, &info.resource) else {
-        return Ok(not_a_path());
+        let group = catalog.all().iter().any(|kind| kind.group == info.group && kind.version == info.version);
+        return if group { Err(Status::unknown_path()) } else { Ok(not_a_path()) };
     };
     let misplaced = !kind.namespaced() && !info.namespace.is_empty() && info.resource != "namespaces";
-    if misplaced {
-        return Ok(not_a_path());
+    // Whatever else stands under `/watch/` was authorized as a watch, and is nothing else.
+    let no_watch = info.watch_by_path && (!info.subresource.is_empty() || !kind.verbs.has(Verbs::WATCH));
+    if misplaced || no_watch {
+        return Err(Status::unknown_path());
     }
-    if request.method() == Method::OPTIONS || info.verb.is_empty() {
-        return Err(Status::method_not_supported(&crate::registry::group_resource(kind), request.method().as_str()));
+    if info.verb.is_empty() || (info.watch_by_path && request.method() != Method::GET) {
+        return Err(Status::method_not_allowed());
     }
     let mut info = info.clone();
     if !kind.namespaced() {
@@ -87,9 +90,9 @@ fn subresource<'a>(kind: &'a Kind, info: &RequestInfo) -> Option<&'a Subresource
 async fn verb(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     let named = !cx.info.name.is_empty();
     let needs_namespace = cx.kind.namespaced() && cx.info.namespace.is_empty();
-    let unsupported = || Status::method_not_supported(&cx.resource(), &cx.info.verb);
+    let unsupported = || cx.unsupported();
     if needs_namespace && !matches!(cx.info.verb.as_str(), "list" | "watch" | "create") {
-        return Ok(not_a_path());
+        return Err(Status::unknown_path());
     }
     let has = |verb: Verbs| if cx.kind.verbs.has(verb) { Ok(()) } else { Err(unsupported()) };
     match (cx.info.verb.as_str(), named) {
@@ -118,8 +121,8 @@ async fn verb(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
 
 async fn sub(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     match subresource(&cx.kind, &cx.info) {
-        Some(known) => subresources::serve(cx, known, payload).await,
-        None => Ok(not_a_path()),
+        Some(known) if cx.info.rest.is_empty() => subresources::serve(cx, known, payload).await,
+        _ => Err(Status::unknown_path()),
     }
 }
 
@@ -137,6 +140,10 @@ async fn path(
     let path = info.path.trim_end_matches('/');
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let headers = request.headers();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads && matches!(parts.as_slice(), ["api" | "apis" | "version", ..]) {
+        return Err(Status::method_not_allowed());
+    }
     match parts.as_slice() {
         ["api"] => discovery::legacy(server, headers, query),
         ["api", version] => discovery::resources(server, headers, query, "", version),
@@ -144,7 +151,7 @@ async fn path(
         ["apis", group] => discovery::group(server, headers, query, group),
         ["apis", group, version] => discovery::resources(server, headers, query, group, version),
         ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(server, &parts, query).await),
-        ["version"] => Ok(wire::json(StatusCode::OK, &health::version())),
+        ["version"] => wire::pretty(&health::version()),
         ["metrics"] => Ok(wire::answer(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -161,7 +168,7 @@ async fn path(
             let body = wire::full(server.signer.jwks().to_string());
             Ok(wire::answer(StatusCode::OK, "application/jwk-set+json", body))
         }
-        [] | [""] => Ok(wire::json(StatusCode::OK, &discovery::paths(server))),
+        [] | [""] => wire::pretty(&discovery::paths(server)),
         _ => Ok(not_a_path()),
     }
 }

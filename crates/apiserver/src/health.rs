@@ -1,6 +1,12 @@
 //! `/healthz`, `/livez`, `/readyz` and `/version`.
 //!
-//! `kubernetes/apiserver pkg/server/healthz: the checks' lines under ?verbose, and the answer when one fails`.
+//! `kubernetes/apiserver pkg/server/healthz`: the checks' lines under ?verbose, and the answer when one fails. A start
+//! hook is named as upstream's that does the same.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -9,43 +15,143 @@ use crate::http::{self as wire, HttpResponse};
 use crate::query::Query;
 use crate::server::Inner;
 
-/// The checks in the order they are shown.
-const CHECKS: [&str; 4] = ["ping", "log", "etcd", "informer-sync"];
+/// What is done once at the start, in order, and counts as unhealthy until it is.
+pub mod hook {
+    pub const CUSTOM_RESOURCES: &str = "poststarthook/crd-informer-synced";
+    pub const SYSTEM_NAMESPACES: &str = "poststarthook/start-system-namespaces-controller";
+    pub const PRIORITY_CLASSES: &str = "poststarthook/scheduling/bootstrap-system-priority-classes";
+    pub const SERVICE_CIDR: &str = "poststarthook/start-kubernetes-service-cidr-controller";
+    pub const ROLES: &str = "poststarthook/rbac/bootstrap-roles";
+    pub const KUBERNETES_SERVICE: &str = "poststarthook/bootstrap-controller";
+}
+
+const HOOKS: [&str; 6] = [
+    hook::CUSTOM_RESOURCES,
+    hook::SYSTEM_NAMESPACES,
+    hook::PRIORITY_CLASSES,
+    hook::SERVICE_CIDR,
+    hook::ROLES,
+    hook::KUBERNETES_SERVICE,
+];
+
+/// `kubernetes/apiserver pkg/server/healthz/healthz.go: how long the log may stand still`.
+const LOG_STALLED: Duration = Duration::from_secs(120);
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// What the checks look at.
+pub struct Health {
+    done: Mutex<BTreeSet<&'static str>>,
+    /// When the log was last seen to take output.
+    logged: Arc<Mutex<Instant>>,
+}
+
+impl Health {
+    pub fn new() -> Health {
+        Health { done: Mutex::default(), logged: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// Notes that a start hook is through.
+    pub fn done(&self, hook: &'static str) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(hook);
+    }
+
+    /// Watches the log (standard error), which a reader that has stopped reading blocks, until the server is gone.
+    pub fn watch_log(&self) -> std::io::Result<()> {
+        let logged = Arc::downgrade(&self.logged);
+        let watch = move || {
+            while let Some(logged) = logged.upgrade() {
+                // Whoever is stuck writing holds the lock.
+                if std::io::stderr().lock().flush().is_ok() {
+                    *logged.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                }
+                drop(logged);
+                std::thread::sleep(LOG_EVERY);
+            }
+        };
+        std::thread::Builder::new().name("log-health".to_owned()).spawn(watch).map(drop)
+    }
+}
+
+/// The checks of an endpoint, in the order they are shown.
+fn checks(endpoint: &str) -> Vec<&'static str> {
+    let ready = endpoint == "readyz";
+    let storage: &[&str] = if ready { &["etcd-readiness", "informer-sync"] } else { &[] };
+    let end: &[&str] = if ready { &["shutdown"] } else { &[] };
+    ["ping", "log", "etcd"].iter().chain(storage).chain(&HOOKS).chain(end).copied().collect()
+}
+
+/// The paths there are, for the index at `/`.
+pub fn paths() -> impl Iterator<Item = String> {
+    ["healthz", "livez", "readyz"].into_iter().flat_map(|endpoint| {
+        let checks = checks(endpoint).into_iter().map(move |check| format!("/{endpoint}/{check}"));
+        std::iter::once(format!("/{endpoint}")).chain(checks)
+    })
+}
+
+/// Why a check fails; `None` when it does not.
+async fn failure(server: &Inner, check: &str) -> Option<String> {
+    match check {
+        "log" => {
+            let logged = *server.health.logged.lock().unwrap_or_else(PoisonError::into_inner);
+            (logged.elapsed() >= LOG_STALLED).then(|| "logging blocked".to_owned())
+        }
+        "etcd" | "etcd-readiness" => match server.registry.store.status().await {
+            Ok(status) => status.write_error,
+            Err(error) => Some(error.to_string()),
+        },
+        "informer-sync" => match server.registry.revision().await {
+            Ok(revision) => server.caches.wait_for(revision).await.err().map(|status| status.message),
+            Err(status) => Some(status.message),
+        },
+        "shutdown" => server.stopping().is_cancelled().then(|| "process is shutting down".to_owned()),
+        hook if HOOKS.contains(&hook) => {
+            let done = server.health.done.lock().unwrap_or_else(PoisonError::into_inner).contains(hook);
+            (!done).then(|| "not finished".to_owned())
+        }
+        _ => None,
+    }
+}
 
 /// `/readyz`, `/readyz/etcd`, `?verbose`, `?exclude=etcd`.
 pub async fn answer(server: &Inner, parts: &[&str], query: &Query) -> HttpResponse {
     let endpoint = parts.first().copied().unwrap_or("healthz");
-    let store = server.registry.store.status().await;
-    let failure = |check: &str| match (check, &store) {
-        ("etcd", Err(error)) => Some(error.to_string()),
-        ("etcd", Ok(status)) => status.write_error.clone(),
-        _ => None,
-    };
-    if let Some(check) = parts.get(1) {
-        return match (CHECKS.contains(check), failure(check)) {
-            (false, _) => crate::dispatch::not_a_path(),
-            (true, None) => wire::text(StatusCode::OK, "ok"),
-            (true, Some(error)) => {
-                wire::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {error}\n"))
-            }
+    let checks = checks(endpoint);
+    if parts.len() > 1 {
+        let check = parts[1..].join("/");
+        if !checks.contains(&check.as_str()) {
+            return crate::dispatch::not_a_path();
+        }
+        return match failure(server, &check).await {
+            None => wire::text(StatusCode::OK, "ok"),
+            Some(error) => wire::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {error}\n")),
         };
     }
     let mut lines = String::new();
-    let mut failed = false;
-    for check in CHECKS {
-        if query.all("exclude").any(|name| name == check) {
+    let mut failed = Vec::new();
+    for check in &checks {
+        if query.all("exclude").any(|name| name == *check) {
             lines.push_str(&format!("[+]{check} excluded: ok\n"));
-        } else if failure(check).is_some() {
-            failed = true;
+        } else if let Some(error) = failure(server, check).await {
+            failed.push(format!("{check}: {error}"));
             lines.push_str(&format!("[-]{check} failed: reason withheld\n"));
         } else {
             lines.push_str(&format!("[+]{check} ok\n"));
         }
     }
-    match (failed, query.get("verbose").is_some()) {
-        (true, _) => wire::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n")),
-        (false, true) => wire::text(StatusCode::OK, format!("{lines}{endpoint} check passed\n")),
-        (false, false) => wire::text(StatusCode::OK, "ok"),
+    let unknown: Vec<String> =
+        query.all("exclude").filter(|name| !checks.contains(name)).map(|name| format!("{name:?}")).collect();
+    if !unknown.is_empty() {
+        let unknown = unknown.join(", ");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {unknown}\n"));
+    }
+    match (failed.is_empty(), query.get("verbose").is_some()) {
+        (false, _) => {
+            // Whoever asks may be anybody; why it failed is for the log.
+            tracing::warn!(endpoint, failed = failed.join("; "), "health check failed");
+            wire::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n"))
+        }
+        (true, true) => wire::text(StatusCode::OK, format!("{lines}{endpoint} check passed\n")),
+        (true, false) => wire::text(StatusCode::OK, "ok"),
     }
 }
 

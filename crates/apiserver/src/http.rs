@@ -69,3 +69,9 @@ pub fn text(code: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
 pub fn json(code: StatusCode, value: &serde_json::Value) -> HttpResponse {
     answer(code, "application/json", full(value.to_string()))
 }
+
+/// The same, laid out for people to read, as upstream always sends some.
+pub fn pretty(value: &serde_json::Value) -> Result<HttpResponse, Status> {
+    let text = serde_json::to_vec_pretty(value).map_err(Status::internal)?;
+    Ok(answer(StatusCode::OK, "application/json", full(text)))
+}

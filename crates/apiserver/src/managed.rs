@@ -52,6 +52,18 @@ pub fn record(cx: &Cx, new: &mut Value, old: Option<&Value>, manager: &str, part
     apply::update(old, new, &frame.write(cx, part, manager));
 }
 
+/// The same for a new object that is only a subresource's, by its definition in the facts.
+pub fn record_part(cx: &Cx, new: &mut Value, definition: &'static str, manager: &str, subresource: &str) {
+    let mut names = definition.rsplit('.');
+    let (kind, version) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    let group = machinery::object::api_version(new).rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+    let gvk = GroupVersionKind::new(group, version, kind);
+    let schema = kinds::facts::schema(definition);
+    let reset = FieldSet::of_fields(&[&["status"]]);
+    let write = Write { manager, subresource, gvk: &gvk, schema: &schema, reset: &reset, now: cx.now };
+    apply::update(&serde_json::json!({}), new, &write);
+}
+
 /// The object after an apply, or upstream's conflict.
 pub fn applied(
     cx: &Cx,

@@ -56,7 +56,9 @@ async fn run(server: Arc<Inner>, peer: Peer, request: Request<Body>) -> HttpResp
     if let Ok(value) = HeaderValue::from_str(&audit) {
         response.headers_mut().insert("audit-id", value);
     }
-    server.metrics.request(&info, response.status().as_u16(), started.elapsed());
+    let catalog = server.catalog.load();
+    let kind = catalog.find(&info.group, &info.version, &info.resource).map(AsRef::as_ref);
+    server.metrics.request(&info, &query, kind, response.status().as_u16(), started.elapsed());
     tracing::debug!(verb = %info.verb, path = %info.path, code = response.status().as_u16(), took = ?started.elapsed(), "request");
     response
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use machinery::field::{FieldError, FieldErrors, Path};
+use machinery::field::{BadValue, FieldError, FieldErrors, Path};
 use machinery::gvk::GroupKind;
 use machinery::status::Status;
+use serde_json::Value;
 
 use crate::request_info::percent_decode;
 
@@ -192,24 +193,29 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Reads them; the field manager falls back to the user agent's first word.
     /// `kubernetes/apiserver pkg/endpoints/handlers/create.go: managerOrUserAgent`.
-    pub fn parse(query: &Query, user_agent: &str) -> Result<WriteOptions, Status> {
+    pub fn parse(query: &Query, user_agent: &str, verb: &str) -> Result<WriteOptions, Status> {
+        let kind = match verb {
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => "CreateOptions",
+        };
         let field_validation = match query.get("fieldValidation").unwrap_or_default() {
             "" | "Warn" => FieldValidation::Warn,
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
                 let path = Path::new("fieldValidation");
-                let known = ["Ignore", "Strict", "Warn"];
-                return Err(invalid("CreateOptions", FieldError::not_supported(&path, other, &known)));
+                let known = ["", "Ignore", "Strict", "Warn"];
+                return Err(invalid(kind, FieldError::not_supported(&path, other, &known)));
             }
         };
         let manager = query.text("fieldManager");
         if manager.as_ref().is_some_and(|name| name.len() > 128) {
-            return Err(invalid("PatchOptions", FieldError::too_long(&Path::new("fieldManager"), 128)));
+            return Err(invalid(kind, FieldError::too_long(&Path::new("fieldManager"), 128)));
         }
         let agent = || user_agent.split('/').next().unwrap_or_default().chars().take(128).collect();
         Ok(WriteOptions {
-            dry_run: dry_run(query)?,
+            dry_run: dry_run(query, kind)?,
             field_validation,
             field_manager: manager.unwrap_or_else(agent),
             force: query.flag("force"),
@@ -217,16 +223,18 @@ impl WriteOptions {
     }
 }
 
-/// `dryRun=All` is the only stage there is.
-pub fn dry_run(query: &Query) -> Result<bool, Status> {
-    let mut on = false;
-    for stage in query.all("dryRun").filter(|stage| !stage.is_empty()) {
-        if stage != "All" {
-            return Err(invalid("CreateOptions", FieldError::not_supported(&Path::new("dryRun"), stage, &["All"])));
-        }
-        on = true;
+/// `dryRun=All` is the only stage there is. `kind` names the options that a refusal is about.
+pub fn dry_run(query: &Query, kind: &str) -> Result<bool, Status> {
+    let stages: Vec<&str> = query.all("dryRun").filter(|stage| !stage.is_empty()).collect();
+    check_dry_run(&stages, kind)
+}
+
+fn check_dry_run(stages: &[&str], kind: &str) -> Result<bool, Status> {
+    if stages.iter().any(|stage| *stage != "All") {
+        let shown = BadValue::json(&stages);
+        return Err(invalid(kind, FieldError::not_supported(&Path::new("dryRun"), shown, &["All"])));
     }
-    Ok(on)
+    Ok(!stages.is_empty())
 }
 
 /// What becomes of an object's dependents when it is deleted.
@@ -243,48 +251,39 @@ pub struct DeleteOptions {
     pub dry_run: bool,
     pub grace_seconds: Option<i64>,
     pub propagation: Option<Propagation>,
+    /// The old way to say it.
+    pub orphan_dependents: Option<bool>,
     pub uid: Option<String>,
     pub resource_version: Option<String>,
 }
 
 impl DeleteOptions {
-    /// A body wins over the query, as upstream decodes one or the other.
-    pub fn parse(query: &Query, body: Option<&serde_json::Value>) -> Result<DeleteOptions, Status> {
-        let mut options = DeleteOptions { dry_run: dry_run(query)?, ..DeleteOptions::default() };
-        let (policy, orphan) = match body {
-            Some(body) => {
-                options.grace_seconds = body.get("gracePeriodSeconds").and_then(serde_json::Value::as_i64);
-                let text = |pointer: &str| body.pointer(pointer).and_then(|v| v.as_str()).map(str::to_owned);
-                options.uid = text("/preconditions/uid");
-                options.resource_version = text("/preconditions/resourceVersion");
-                options.dry_run |= body
-                    .get("dryRun")
-                    .and_then(|v| v.as_array())
-                    .is_some_and(|stages| stages.iter().any(|stage| stage == "All"));
-                (text("/propagationPolicy"), body.get("orphanDependents").and_then(serde_json::Value::as_bool))
-            }
+    /// A body wins over the query, as upstream decodes one or the other; only a dry run may be asked for in either. The
+    /// body must have been decoded as what it is: a value of another type is not looked for here.
+    pub fn parse(query: &Query, body: Option<&Value>) -> Result<DeleteOptions, Status> {
+        let mut options = DeleteOptions { dry_run: dry_run(query, "DeleteOptions")?, ..DeleteOptions::default() };
+        let policy = match body {
+            Some(body) => options.read_body(body)?,
             None => {
                 options.grace_seconds = query.number("gracePeriodSeconds")?;
-                (query.text("propagationPolicy"), query.get("orphanDependents").map(|_| query.flag("orphanDependents")))
+                options.orphan_dependents = query.get("orphanDependents").map(|_| query.flag("orphanDependents"));
+                query.text("propagationPolicy")
             }
         };
         let path = Path::new("propagationPolicy");
-        options.propagation = match (policy.as_deref(), orphan) {
+        options.propagation = match (policy.as_deref(), options.orphan_dependents) {
             (None, None) => None,
             (None, Some(true)) => Some(Propagation::Orphan),
             (None, Some(false)) => Some(Propagation::Background),
             (Some("Orphan"), None) => Some(Propagation::Orphan),
             (Some("Background"), None) => Some(Propagation::Background),
             (Some("Foreground"), None) => Some(Propagation::Foreground),
-            (Some(_), Some(_)) => {
+            (Some(policy), Some(_)) => {
                 let words = "orphanDependents and deletionPropagation cannot be both set";
-                return Err(invalid(
-                    "DeleteOptions",
-                    FieldError::invalid(&path, policy.as_deref().unwrap_or(""), words),
-                ));
+                return Err(invalid("DeleteOptions", FieldError::invalid(&path, policy, words)));
             }
             (Some(other), None) => {
-                let known = ["Background", "Foreground", "Orphan"];
+                let known = ["Foreground", "Background", "Orphan", "nil"];
                 return Err(invalid("DeleteOptions", FieldError::not_supported(&path, other, &known)));
             }
         };
@@ -293,5 +292,18 @@ impl DeleteOptions {
             options.grace_seconds = Some(1);
         }
         Ok(options)
+    }
+
+    /// Takes over what a body says; answers the propagation policy.
+    fn read_body(&mut self, body: &Value) -> Result<Option<String>, Status> {
+        let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        self.grace_seconds = body.get("gracePeriodSeconds").and_then(Value::as_i64);
+        self.uid = text("/preconditions/uid");
+        self.resource_version = text("/preconditions/resourceVersion");
+        self.orphan_dependents = body.get("orphanDependents").and_then(Value::as_bool);
+        let stages = body.get("dryRun").and_then(Value::as_array).into_iter().flatten();
+        let stages: Vec<&str> = stages.filter_map(Value::as_str).collect();
+        self.dry_run |= check_dry_run(&stages, "DeleteOptions")?;
+        Ok(text("/propagationPolicy"))
     }
 }

@@ -25,6 +25,8 @@ pub struct RequestInfo {
     pub rest: Vec<String>,
     /// The path was of the old `/watch/` form.
     pub watch_by_path: bool,
+    /// What a list, a watch or a deletecollection is limited to; `None` where it cannot be read.
+    pub fields: Option<FieldSelector>,
 }
 
 impl RequestInfo {
@@ -80,26 +82,25 @@ impl RequestInfo {
         }
     }
 
-    /// A `get` without a name lists or watches, a `delete` without one empties the collection.
+    /// A `get` without a name lists or watches, a `delete` without one empties the collection. Whoever may read only
+    /// one object may list and watch just that one.
     fn refine_verb(&mut self, query: &Query) {
-        if !self.name.is_empty() {
-            return;
-        }
-        match self.verb.as_str() {
-            "get" => {
-                let watch = query.get("watch").is_some_and(|value| !matches!(value, "false" | "0" | ""));
-                self.verb = if watch { "watch" } else { "list" }.to_owned();
-                // Whoever may read only one object may list and watch just that one.
-                if let Ok(selector) = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default())
-                    && let Some(name) = selector.required_value("metadata.name")
+        let selector = FieldSelector::parse(query.get("fieldSelector").unwrap_or_default()).ok();
+        match (self.verb.as_str(), self.name.is_empty()) {
+            ("get", true) => {
+                self.verb = if query.flag("watch") { "watch" } else { "list" }.to_owned();
+                if let Some(name) = selector.as_ref().and_then(|selector| selector.required_value("metadata.name"))
                     && !name.contains(['/', '%'])
                     && !matches!(name, "." | "..")
                 {
                     self.name = name.to_owned();
                 }
             }
-            "delete" => self.verb = "deletecollection".to_owned(),
+            ("delete", true) => self.verb = "deletecollection".to_owned(),
             _ => {}
+        }
+        if matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") && !self.watch_by_path {
+            self.fields = selector;
         }
     }
 }

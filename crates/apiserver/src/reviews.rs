@@ -3,6 +3,7 @@
 //! `kubernetes/kubernetes pkg/registry/authorization` and `pkg/registry/authentication`.
 
 use admit::{Attributes, Decision, UserInfo, rbac};
+use machinery::fields::{FieldSelector, Term};
 use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use crate::http::HttpResponse;
 use crate::{authz, codec, respond};
 
 pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
-    let options = crate::query::WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = crate::query::WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut review = codec::decode(cx, payload, options.field_validation)?;
     object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);
     match cx.kind.names.kind.as_ref() {
@@ -40,7 +41,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
         }
         "TokenReview" => review["status"] = token_review(cx, &review["spec"]).await?,
         "Binding" => return bind(cx, payload, &review).await,
-        _ => return Err(Status::method_not_supported(&cx.resource(), "create")),
+        _ => return Err(cx.unsupported()),
     }
     respond::tree(cx, 201, &review)
 }
@@ -89,8 +90,10 @@ fn invalid(cx: &Cx, path: &str, words: &str) -> Status {
 fn access(cx: &Cx, spec: &Value, user: &UserInfo) -> Result<Value, Status> {
     let resource = spec.get("resourceAttributes").filter(|value| !value.is_null());
     let path = spec.get("nonResourceAttributes").filter(|value| !value.is_null());
+    let fields = resource.map(|resource| selected(&resource["fieldSelector"])).transpose()?;
     let attributes = match (resource, path) {
         (Some(resource), None) => Attributes {
+            fields: fields.as_ref(),
             user,
             verb: text(resource, "verb"),
             group: text(resource, "group"),
@@ -101,17 +104,7 @@ fn access(cx: &Cx, spec: &Value, user: &UserInfo) -> Result<Value, Status> {
             name: text(resource, "name"),
             path: "",
         },
-        (None, Some(path)) => Attributes {
-            user,
-            verb: text(path, "verb"),
-            group: "",
-            version: "",
-            resource: "",
-            subresource: "",
-            namespace: "",
-            name: "",
-            path: text(path, "path"),
-        },
+        (None, Some(path)) => Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::of(user) },
         (None, None) => {
             return Err(invalid(
                 cx,
@@ -140,6 +133,28 @@ fn access(cx: &Cx, spec: &Value, user: &UserInfo) -> Result<Value, Status> {
         Decision::NoOpinion(reason) => note(&mut status, reason),
     }
     Ok(status)
+}
+
+/// What a review's `fieldSelector` limits the request to: its text, or requirements of one value each.
+/// `kubernetes/kubernetes pkg/registry/authorization/util/helpers.go: fieldSelectorAsSelector`.
+fn selected(selector: &Value) -> Result<FieldSelector, Status> {
+    let raw = text(selector, "rawSelector");
+    if !raw.is_empty() {
+        return FieldSelector::parse(raw).map_err(Status::bad_request);
+    }
+    let mut terms = Vec::new();
+    for requirement in selector.get("requirements").and_then(Value::as_array).into_iter().flatten() {
+        let values = strings(requirement.get("values"));
+        let equal = match text(requirement, "operator") {
+            "In" => true,
+            "NotIn" => false,
+            _ => continue,
+        };
+        if let [value] = values.as_slice() {
+            terms.push(Term { field: text(requirement, "key").to_owned(), value: value.clone(), equal });
+        }
+    }
+    Ok(FieldSelector { terms })
 }
 
 fn note(status: &mut Value, reason: String) {

@@ -25,6 +25,7 @@ use crate::authn::token::Signer;
 use crate::authn::x509::AnyClientCert;
 use crate::caches::Caches;
 use crate::catalog::Catalog;
+use crate::health::{Health, hook};
 use crate::http::{Body, HttpResponse};
 use crate::metrics::{Metrics, SyncTimes};
 use crate::pipeline;
@@ -97,6 +98,8 @@ pub enum StartError {
     SigningKey(#[from] jsonwebtoken::errors::Error),
     #[error("TLS: {0}")]
     Tls(String),
+    #[error("a thread: {0}")]
+    Thread(String),
     #[error("start-up objects: {0}")]
     Objects(String),
     #[error("{0} is no network in CIDR notation")]
@@ -114,6 +117,7 @@ pub struct Inner {
     pub allocator: crate::allocate::Allocator,
     pub openapi: crate::openapi::Documents,
     pub metrics: Metrics,
+    pub health: Health,
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
     tls: Option<Arc<ServerConfig>>,
     stop: CancellationToken,
@@ -154,6 +158,7 @@ impl ApiServer {
             catalog: ArcSwap::from_pointee(Catalog::new(built_in)),
             openapi: crate::openapi::Documents::default(),
             metrics: Metrics::new(&config.sync_times),
+            health: Health::new(),
             stop: CancellationToken::new(),
             config,
         });
@@ -164,7 +169,9 @@ impl ApiServer {
                 () = caches.follow(revision) => {}
             }
         });
+        inner.health.watch_log().map_err(|error| StartError::Thread(error.to_string()))?;
         crate::crd::start(&inner).await.map_err(|status| StartError::Objects(status.message))?;
+        inner.health.done(hook::CUSTOM_RESOURCES);
         crate::startup::write(&inner).await.map_err(|status| StartError::Objects(status.message))?;
         Ok(ApiServer { inner })
     }

@@ -7,6 +7,7 @@ use machinery::status::Status;
 use serde_json::{Value, json};
 
 use crate::context::Cx;
+use crate::health::hook;
 use crate::query::{FieldValidation, WriteOptions};
 use crate::server::Inner;
 use crate::strategy::Part;
@@ -17,6 +18,7 @@ pub async fn write(server: &Arc<Inner>) -> Result<(), Status> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         ensure(server, json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })).await?;
     }
+    server.health.done(hook::SYSTEM_NAMESPACES);
     for (name, value, description) in [
         (
             "system-cluster-critical",
@@ -32,15 +34,20 @@ pub async fn write(server: &Arc<Inner>) -> Result<(), Status> {
         let class = json!({ "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": { "name": name }, "value": value, "description": description });
         ensure(server, class).await?;
     }
+    server.health.done(hook::PRIORITY_CLASSES);
     let cidrs = json!({ "cidrs": [server.config.service_cidr] });
     ensure(server, json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "kubernetes" }, "spec": cidrs,
     }))
     .await?;
+    server.health.done(hook::SERVICE_CIDR);
     for role in admit::policy::bootstrap_objects() {
         ensure_role(server, role).await?;
     }
-    kubernetes_service(server).await
+    server.health.done(hook::ROLES);
+    kubernetes_service(server).await?;
+    server.health.done(hook::KUBERNETES_SERVICE);
+    Ok(())
 }
 
 fn options() -> WriteOptions {

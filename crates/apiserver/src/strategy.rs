@@ -72,10 +72,8 @@ pub fn prepare_for_update(cx: &Cx, new: &mut Value, old: &Value, part: &Part) {
     crate::allocate::keep(cx, new, old);
     match part {
         Part::Whole => cx.kind.prepare_for_update(new, old),
-        // These two change the spec by themselves; what they leave in place is as an update through the object.
-        Part::Sub(Subresource::Scale(_) | Subresource::Binding) => {
-            cx.kind.prepare_for_update(new, &with_status(old, new))
-        }
+        // A scale changes the spec by itself; what it leaves in place is as an update through the object.
+        Part::Sub(Subresource::Scale(_)) => cx.kind.prepare_for_update(new, &with_status(old, new)),
         Part::Sub(subresource) => cx.kind.prepare_for_subresource(subresource, new, old),
     }
     default(&cx.kind, new);
@@ -101,8 +99,10 @@ pub fn validate(cx: &Cx, new: &Value, old: Option<&Value>, part: &Part) -> Resul
             }
             errors
         }
-        // What these may change is checked where they are served.
-        Part::Sub(_) => return Ok(()),
+        Part::Sub(subresource) => match old {
+            Some(old) => cx.kind.validate_subresource(subresource, new, old),
+            None => return Ok(()),
+        },
     };
     if errors.is_empty() {
         return Ok(());

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use admit::Attributes;
+use admit::escalation::GrantView;
 use admit::node::NodeView;
 use admit::rbac::RoleView;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use k8s_openapi::api::storage::v1::VolumeAttachment;
 use serde::de::DeserializeOwned;
 
 use crate::cache::Cache;
@@ -69,6 +70,12 @@ impl RoleView for CacheView<'_> {
     }
 }
 
+impl GrantView for CacheView<'_> {
+    fn allowed(&self, request: &Attributes) -> bool {
+        crate::authz::allowed(self.server, request)
+    }
+}
+
 impl NodeView for CacheView<'_> {
     fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
         let Some(cache) = self.cache("", "pods") else { return Vec::new() };
@@ -87,12 +94,7 @@ impl NodeView for CacheView<'_> {
     fn secrets_of_volume(&self, volume: &str) -> Vec<(String, String)> {
         let Some(volume) = self.get::<PersistentVolume>("", "persistentvolumes", volume) else { return Vec::new() };
         let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else { return Vec::new() };
-        let references = [
-            &csi.controller_publish_secret_ref,
-            &csi.node_publish_secret_ref,
-            &csi.node_stage_secret_ref,
-            &csi.node_expand_secret_ref,
-        ];
+        let references = [&csi.node_publish_secret_ref, &csi.node_stage_secret_ref, &csi.node_expand_secret_ref];
         references
             .into_iter()
             .flatten()
@@ -100,8 +102,9 @@ impl NodeView for CacheView<'_> {
             .collect()
     }
 
-    fn node_of_attachment(&self, name: &str) -> Option<String> {
-        let attachment: Arc<VolumeAttachment> = self.get("storage.k8s.io", "volumeattachments", name)?;
-        Some(attachment.spec.node_name.clone())
+    fn node_of(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<String> {
+        let key = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+        let object = self.cache(group, resource)?.get(&key)?.value();
+        object.pointer("/spec/nodeName").and_then(serde_json::Value::as_str).map(str::to_owned)
     }
 }

@@ -151,6 +151,8 @@ async fn users_may_do_what_their_roles_allow() {
     assert!(words.contains("User \"bob\" cannot delete resource \"pods\""), "{words}");
     let words = cluster.kubectl_with(&cluster.foreign_kubeconfig(), &["get", "pods"], "").await.bad();
     assert!(words.contains("You must be logged in to the server"), "{words}");
+    let words = cluster.kubectl_with(&cluster.expired_kubeconfig(), &["get", "pods"], "").await.bad();
+    assert!(words.contains("You must be logged in to the server"), "{words}");
     let token = cluster.kubectl(&["create", "token", "default"], "").await.good();
     let whoami = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", "--token", token.trim()];
     let anonymous = cluster.anonymous_kubeconfig();

@@ -257,6 +257,12 @@ impl Status {
             .with_details(Details { causes: vec![Cause { message: text, ..Cause::default() }], ..Details::default() })
     }
 
+    /// A method that a resource's path does not take.
+    pub fn method_not_allowed() -> Self {
+        let message = "the server does not allow this method on the requested resource";
+        Self::failure(405, reason::METHOD_NOT_ALLOWED, message).with_details(Details::default())
+    }
+
     /// The answer to a path nothing is served at.
     pub fn unknown_path() -> Self {
         Self::failure(404, reason::NOT_FOUND, "the server could not find the requested resource")

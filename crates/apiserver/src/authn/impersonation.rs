@@ -85,16 +85,8 @@ fn check(
     namespace: &str,
     name: &str,
 ) -> Result<(), Status> {
-    let attributes = Attributes {
-        user,
-        verb: "impersonate",
-        group,
-        version: "v1",
-        resource,
-        subresource,
-        namespace,
-        name,
-        path: "",
-    };
+    let verb = "impersonate";
+    let attributes =
+        Attributes { verb, group, version: "v1", resource, subresource, namespace, name, ..Attributes::of(user) };
     authz::require(server, &attributes, &GroupResource::new(group, resource))
 }

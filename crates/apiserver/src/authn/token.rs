@@ -18,6 +18,7 @@ const LEEWAY_SECONDS: i64 = 60;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
 }
 
@@ -190,4 +191,31 @@ async fn check(server: &Inner, plural: &str, namespace: &str, reference: &Refere
         return Err(format!("{plural} {namespace}/{} has been deleted", reference.name));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_until_it_expires_and_only_from_its_issuer() {
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let signer = Signer::new(key.as_bytes(), "https://issuer").unwrap();
+        let account = Reference { name: "default".to_owned(), uid: "u".to_owned() };
+        let bound = Bound { namespace: "ns".to_owned(), serviceaccount: account, ..Bound::default() };
+        let now = Timestamp::now();
+        let made = |ago: i64, seconds: i64| {
+            let then = now.checked_sub(jiff::SignedDuration::from_secs(ago)).unwrap();
+            signer.read(&signer.sign(bound.clone(), vec!["a".to_owned()], then, seconds).unwrap())
+        };
+        assert_eq!(made(3000, 3600).unwrap().sub, "system:serviceaccount:ns:default");
+        assert_eq!(made(7200, 3600).unwrap_err(), "ExpiredSignature");
+        assert_eq!(made(-3600, 7200).unwrap_err(), "ImmatureSignature");
+        let token = signer.sign(bound.clone(), vec!["a".to_owned()], now, 3600).unwrap();
+        let elsewhere = Signer::new(key.as_bytes(), "https://other").unwrap();
+        assert_eq!(elsewhere.read(&token).unwrap_err(), "InvalidIssuer");
+        let forger = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let forged = Signer::new(forger.as_bytes(), "https://issuer").unwrap().sign(bound, vec![], now, 3600).unwrap();
+        assert_eq!(signer.read(&forged).unwrap_err(), "InvalidSignature");
+    }
 }

@@ -14,12 +14,12 @@ use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, respond};
 
 pub async fn serve(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let given = match cx.info.verb.as_str() {
         "get" => return crate::verbs::get::get(cx).await,
         "update" => Some(codec::decode(cx, payload, options.field_validation)?),
         "patch" => None,
-        verb => return Err(Status::method_not_supported(&cx.resource(), verb)),
+        _ => return Err(cx.unsupported()),
     };
     let how = Update {
         part: Part::Sub(Subresource::Approval),

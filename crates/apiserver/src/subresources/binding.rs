@@ -16,21 +16,21 @@ use crate::{codec, respond};
 
 pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.info.verb != "create" {
-        return Err(Status::method_not_supported(&cx.resource(), &cx.info.verb));
+        return Err(cx.unsupported());
     }
-    let binding = codec::tree(payload)?;
-    let named = object::name(&binding);
-    if !named.is_empty() && named != cx.info.name {
+    let binding = codec::typed(payload, "io.k8s.api.core.v1.Binding")?;
+    if object::name(&binding) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or_default();
     let target = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or_default();
     check(node, target)?;
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let how = Update {
         part: Part::Sub(Subresource::Binding),
         options: &options,
-        tracking: Tracking::Update,
+        // What is written is a binding: nobody comes to own the pod's fields by it.
+        tracking: Tracking::Applied,
         unconditional: true,
     };
     let written = write::update(cx, &how, |old| bound(cx, &old.value, &binding, node)).await?;
@@ -51,6 +51,8 @@ fn check(node: &str, kind: &str) -> Result<(), Status> {
     }
     if node.is_empty() {
         errors.push(FieldError::required(&target.child("name"), ""));
+    } else if matches!(kind, "" | "Node") {
+        errors.invalid_each(&target.child("name"), node, machinery::names::dns1123_subdomain(node));
     }
     if errors.is_empty() {
         return Ok(());
@@ -85,10 +87,8 @@ fn bound(cx: &Cx, pod: &Value, binding: &Value, node: &str) -> Result<Value, Sta
     for (name, value) in object::labels(binding).into_iter().flatten() {
         object::labels_mut(&mut new).insert(name.clone(), value.clone());
     }
-    let generation = object::generation(&new);
     let condition = json!({
         "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": seconds(cx.now),
-        "observedGeneration": generation,
     });
     set_condition(&mut new, condition);
     Ok(new)

@@ -18,12 +18,12 @@ pub enum What {
 }
 
 pub async fn serve(cx: &Cx, payload: &Payload, what: What) -> Result<HttpResponse, Status> {
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let given = match cx.info.verb.as_str() {
         "get" => return crate::verbs::get::get(cx).await,
         "update" => Some(codec::decode(cx, payload, options.field_validation)?),
         "patch" => None,
-        verb => return Err(Status::method_not_supported(&cx.resource(), verb)),
+        _ => return Err(cx.unsupported()),
     };
     let part = if what == What::Resize { Subresource::Resize } else { Subresource::EphemeralContainers };
     let how = Update { part: Part::Sub(part), options: &options, tracking: Tracking::Update, unconditional: true };

@@ -7,6 +7,7 @@ use machinery::object;
 use machinery::status::{Cause, Status};
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
 use crate::query::{DeleteOptions, Query};
@@ -20,18 +21,18 @@ const ATTEMPTS: usize = 20;
 
 pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.info.verb != "create" {
-        return Err(Status::method_not_supported(&cx.resource(), &cx.info.verb));
+        return Err(cx.unsupported());
     }
-    let eviction = codec::tree(payload)?;
-    let named = object::name(&eviction);
-    if !named.is_empty() && named != cx.info.name {
+    let eviction = codec::typed(payload, "io.k8s.api.policy.v1.Eviction")?;
+    if object::name(&eviction) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options =
         DeleteOptions::parse(&Query::default(), eviction.get("deleteOptions").filter(|options| !options.is_null()))?;
-    options.dry_run |= crate::query::dry_run(&cx.query)?;
+    options.dry_run |= crate::query::dry_run(&cx.query, "CreateOptions")?;
     let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
     let pod = found.ok_or_else(|| cx.not_found())?.value;
+    admission::validate(cx, Operation::Create, Some(&eviction), None).await?;
     if needs_budget(&pod) {
         take_disruption(cx, &pod, options.dry_run).await?;
     }

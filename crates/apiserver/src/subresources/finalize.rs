@@ -13,9 +13,9 @@ use crate::{codec, respond};
 
 pub async fn update(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.info.verb != "update" {
-        return Err(Status::method_not_supported(&cx.resource(), &cx.info.verb));
+        return Err(cx.unsupported());
     }
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let given = codec::decode(cx, payload, options.field_validation)?;
     let finalizers = given.pointer("/spec/finalizers").cloned().unwrap_or(Value::Null);
     let how = Update {

@@ -32,7 +32,7 @@ pub async fn serve(cx: &Cx, subresource: &Subresource, payload: &Payload) -> Res
         Subresource::Finalize => finalize::update(cx, payload).await,
         Subresource::Approval => approval::serve(cx, payload).await,
         Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => {
-            Err(Status::method_not_supported(&cx.resource(), &cx.info.verb))
+            Err(cx.unsupported())
         }
     }
 }
@@ -43,7 +43,7 @@ async fn part(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpResponse, St
         "get" => verbs::get::get(cx).await,
         "update" => verbs::update::update(cx, payload, part).await,
         "patch" => verbs::patch::patch(cx, payload, part).await,
-        verb => Err(Status::method_not_supported(&cx.resource(), verb)),
+        _ => Err(cx.unsupported()),
     }
 }
 

@@ -10,9 +10,12 @@ use crate::http::HttpResponse;
 use crate::negotiate::Shape;
 use crate::query::WriteOptions;
 use crate::strategy::Part;
+use crate::verbs::apply::configuration;
 use crate::verbs::patch;
 use crate::verbs::write::{self, Tracking, Update};
-use crate::{codec, respond, table};
+use crate::{codec, managed, respond, table};
+
+const SCALE: &str = "autoscaling/v1";
 
 pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.info.verb == "get" {
@@ -20,11 +23,12 @@ pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<Htt
         let found = found.ok_or_else(|| cx.not_found())?;
         return answer(cx, scale_of(&found.value, paths));
     }
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let given = match cx.info.verb.as_str() {
-        "update" => Some(codec::tree(payload)?),
+        "update" => Some(codec::typed(payload, "io.k8s.api.autoscaling.v1.Scale")?),
+        "patch" if payload.media_type() == patch::APPLY => return apply(cx, paths, payload, &options).await,
         "patch" => None,
-        verb => return Err(Status::method_not_supported(&cx.resource(), verb)),
+        _ => return Err(cx.unsupported()),
     };
     let how = Update {
         part: Part::Sub(Subresource::Scale(paths.clone())),
@@ -42,6 +46,41 @@ pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<Htt
     .await?;
     let written = written.ok_or_else(|| cx.not_found())?;
     answer(cx, scale_of(&written, paths))
+}
+
+/// Server-side apply: who applies a Scale owns the count of the scaled object.
+/// `kubernetes/apimachinery pkg/util/managedfields/scalehandler.go`.
+async fn apply(cx: &Cx, paths: &ScalePaths, payload: &Payload, options: &WriteOptions) -> Result<HttpResponse, Status> {
+    let scale = configuration(cx, payload)?;
+    let (version, kind) = (object::api_version(&scale), object::kind(&scale));
+    if (version, kind) != (SCALE, "Scale") {
+        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
+    }
+    let metadata = json!({ "name": cx.info.name, "namespace": cx.info.namespace });
+    let mut wanted = json!({ "apiVersion": cx.kind.api_version(), "kind": cx.kind.names.kind, "metadata": metadata });
+    if scale.pointer("/spec/replicas").is_some() {
+        object::put(&mut wanted, &paths.spec.split('.').collect::<Vec<_>>(), count(cx, &scale)?);
+    }
+    let part = Part::Sub(Subresource::Scale(paths.clone()));
+    let how = Update { part: part.clone(), options, tracking: Tracking::Applied, unconditional: true };
+    let written = write::update(cx, &how, |old| {
+        let merged = managed::applied(cx, &old.value, &wanted, &options.field_manager, &part, options.force);
+        let mut merged = merged.map_err(|status| of_scale(cx, status))?;
+        object::set_resource_version(&mut merged, object::resource_version(&scale));
+        Ok(merged)
+    })
+    .await?;
+    answer(cx, scale_of(&written.ok_or_else(|| cx.not_found())?, paths))
+}
+
+/// A conflict about the object, told as one about its Scale.
+fn of_scale(cx: &Cx, mut status: Status) -> Status {
+    let told = |text: &str| text.replace(&format!(" using {}", cx.kind.api_version()), &format!(" using {SCALE}"));
+    status.message = told(&status.message);
+    for cause in status.details.iter_mut().flat_map(|details| &mut details.causes) {
+        cause.message = told(&cause.message);
+    }
+    status
 }
 
 /// A Scale in the form asked for.
@@ -79,7 +118,7 @@ fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
     }
     let mut scale = json!({
         "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
+        "apiVersion": SCALE,
         "metadata": metadata,
         "spec": {},
         "status": { "replicas": at(object, &paths.status).unwrap_or_else(|| json!(0)) },
@@ -115,6 +154,15 @@ fn with_scale(cx: &Cx, old: &Value, scale: &Value, paths: &ScalePaths) -> Result
             cx.info.name
         )));
     }
+    let replicas = count(cx, scale)?;
+    let mut new = old.clone();
+    object::put(&mut new, &paths.spec.split('.').collect::<Vec<_>>(), replicas);
+    object::set_resource_version(&mut new, object::resource_version(scale));
+    Ok(new)
+}
+
+/// The count that a Scale asks for, none being zero.
+fn count(cx: &Cx, scale: &Value) -> Result<Value, Status> {
     let replicas = scale.pointer("/spec/replicas").cloned().unwrap_or_else(|| json!(0));
     let Some(count) = replicas.as_i64() else {
         return Err(Status::bad_request(
@@ -129,8 +177,5 @@ fn with_scale(cx: &Cx, old: &Value, scale: &Value, paths: &ScalePaths) -> Result
         let kind = machinery::gvk::GroupKind::new("autoscaling", "Scale");
         return Err(Status::invalid(&kind, &cx.info.name, &FieldErrors(vec![error])));
     }
-    let mut new = old.clone();
-    object::put(&mut new, &paths.spec.split('.').collect::<Vec<_>>(), replicas);
-    object::set_resource_version(&mut new, object::resource_version(scale));
-    Ok(new)
+    Ok(replicas)
 }

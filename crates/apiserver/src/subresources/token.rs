@@ -9,55 +9,92 @@ use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::authn::token::{Bound, Reference};
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
+use crate::query::WriteOptions;
 use crate::strategy::seconds;
-use crate::{codec, respond};
+use crate::{codec, managed, respond};
 
+const GROUP: &str = "authentication.k8s.io";
 const HOUR: i64 = 3600;
 /// `kubernetes/kubernetes pkg/serviceaccount/claims.go: WarnOnlyBoundTokenExpirationPeriod` (one hour and seven seconds)
 /// is what the injected volume asks for; such tokens are extended to a year.
 const WARN_AFTER: i64 = HOUR + 7;
 const EXTENDED: i64 = 365 * 24 * HOUR;
 
+const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
+
 pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.info.verb != "create" {
-        return Err(Status::method_not_supported(&cx.resource(), &cx.info.verb));
+        return Err(cx.unsupported());
     }
-    let mut request = if payload.bytes.is_empty() { json!({}) } else { codec::tree(payload)? };
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
+    let mut request = codec::typed(payload, TOKEN_REQUEST)?;
+    check_name(cx, &request)?;
     let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
     let account = found.ok_or_else(|| cx.not_found())?.value;
     let wanted = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(HOUR);
+    object::put(&mut request, &["spec", "expirationSeconds"], json!(wanted));
+    request["kind"] = json!("TokenRequest");
+    request["apiVersion"] = json!(format!("{GROUP}/v1"));
+    managed::record_part(cx, &mut request, TOKEN_REQUEST, &options.field_manager, "token");
+    let audiences = fill_in(cx, &mut request, &account)?;
     check(wanted)?;
-    let audiences: Vec<String> = request
-        .pointer("/spec/audiences")
-        .and_then(Value::as_array)
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-        .unwrap_or_default();
-    let audiences = if audiences.is_empty() { cx.server.config.audiences.clone() } else { audiences };
+    admission::validate(cx, Operation::Create, Some(&request), None).await?;
     let mut bound =
         Bound { namespace: cx.info.namespace.clone(), serviceaccount: reference(&account), ..Bound::default() };
-    if let Some(to) = request.pointer("/spec/boundObjectRef").filter(|to| !to.is_null()) {
-        bind(cx, &mut bound, to).await?;
+    match request.pointer("/spec/boundObjectRef").filter(|to| !to.is_null()) {
+        Some(to) => bind(cx, &mut bound, to).await?,
+        None => object::put(&mut request, &["spec", "boundObjectRef"], Value::Null),
     }
     let extends = wanted == WARN_AFTER && bound.pod.is_some() && audiences == cx.server.config.audiences;
     let lifetime = if extends { EXTENDED } else { wanted };
     if extends {
         bound.warnafter = Some(cx.now.as_second() + wanted);
     }
-    let token = cx.server.signer.sign(bound, audiences.clone(), cx.now, lifetime).map_err(Status::internal)?;
+    let token = cx.server.signer.sign(bound, audiences, cx.now, lifetime).map_err(Status::internal)?;
     // What the client is told to refresh by is what it asked for, even when the token lives longer.
     let expires = cx.now.checked_add(Span::new().seconds(wanted)).unwrap_or(Timestamp::MAX);
-    request["kind"] = json!("TokenRequest");
-    request["apiVersion"] = json!("authentication.k8s.io/v1");
-    object::put(&mut request, &["spec", "expirationSeconds"], json!(wanted));
-    object::put(&mut request, &["spec", "audiences"], json!(audiences));
-    object::set_name(&mut request, &cx.info.name);
-    object::set_namespace(&mut request, &cx.info.namespace);
-    object::set_creation_timestamp(&mut request, &seconds(cx.now));
     request["status"] = json!({ "token": token, "expirationTimestamp": seconds(expires) });
     respond::tree(cx, 201, &request)
+}
+
+/// A request that names an account names that of the URL.
+fn check_name(cx: &Cx, request: &Value) -> Result<(), Status> {
+    let metadata = Path::new("metadata");
+    let (name, namespace) = (object::name(request), object::namespace(request));
+    let error = if !name.is_empty() && name != cx.info.name {
+        FieldError::invalid(&metadata.child("name"), name, "must match the service account name if specified")
+    } else if !namespace.is_empty() && namespace != cx.info.namespace {
+        let words = "must match the service account namespace if specified";
+        FieldError::invalid(&metadata.child("namespace"), namespace, words)
+    } else {
+        return Ok(());
+    };
+    Err(Status::invalid(&GroupKind::new(GROUP, "TokenRequest"), &cx.info.name, &FieldErrors(vec![error])))
+}
+
+/// Whose token it is, when it was asked for and by default for whom; answers the audiences.
+fn fill_in(cx: &Cx, request: &mut Value, account: &Value) -> Result<Vec<String>, Status> {
+    let (given, uid) = (object::uid(request).to_owned(), object::uid(account));
+    if !given.is_empty() && given != uid {
+        let words =
+            format!("the UID in the token request ({given}) does not match the UID of the service account ({uid})");
+        return Err(Status::conflict(&GroupResource::new(GROUP, "TokenRequest"), &cx.info.name, words));
+    }
+    object::set_name(request, &cx.info.name);
+    object::set_namespace(request, &cx.info.namespace);
+    object::metadata_mut(request).insert("uid".to_owned(), json!(uid));
+    object::set_creation_timestamp(request, &seconds(cx.now));
+    let named = request.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten();
+    let mut audiences: Vec<String> = named.filter_map(Value::as_str).map(str::to_owned).collect();
+    if audiences.is_empty() {
+        audiences.clone_from(&cx.server.config.audiences);
+    }
+    object::put(request, &["spec", "audiences"], json!(audiences));
+    Ok(audiences)
 }
 
 fn check(wanted: i64) -> Result<(), Status> {
@@ -68,7 +105,7 @@ fn check(wanted: i64) -> Result<(), Status> {
         _ => return Ok(()),
     };
     let error = FieldError::invalid(&path, BadValue::json(&wanted), words);
-    Err(Status::invalid(&GroupKind::new("authentication.k8s.io", "TokenRequest"), "", &FieldErrors(vec![error])))
+    Err(Status::invalid(&GroupKind::new(GROUP, "TokenRequest"), "", &FieldErrors(vec![error])))
 }
 
 fn reference(object: &Value) -> Reference {
@@ -81,8 +118,9 @@ async fn bind(cx: &Cx, bound: &mut Bound, to: &Value) -> Result<(), Status> {
         ("v1" | "", "Pod") => ("pods", cx.info.namespace.as_str()),
         ("v1" | "", "Secret") => ("secrets", cx.info.namespace.as_str()),
         ("v1" | "", "Node") => ("nodes", ""),
-        (_, kind) => {
-            return Err(Status::bad_request(format!("cannot bind token for serviceaccount to object of type {kind}")));
+        (version, kind) => {
+            let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
+            return Err(Status::bad_request(format!("cannot bind token to object of type {version}, Kind={kind}")));
         }
     };
     let found = fetch(cx, plural, namespace, text("name")).await?;
@@ -91,7 +129,7 @@ async fn bind(cx: &Cx, bound: &mut Bound, to: &Value) -> Result<(), Status> {
             "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
             text("uid")
         );
-        return Err(Status::conflict(&GroupResource::new("", plural), text("name"), words));
+        return Err(Status::conflict(&GroupResource::new("", text("kind")), text("name"), words));
     }
     match plural {
         "pods" => {
@@ -105,7 +143,12 @@ async fn bind(cx: &Cx, bound: &mut Bound, to: &Value) -> Result<(), Status> {
             bound.pod = Some(reference(&found));
             let node = found.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default();
             if !node.is_empty() {
-                bound.node = fetch(cx, "nodes", "", node).await.ok().map(|node| reference(&node));
+                bound.node = Some(match fetch(cx, "nodes", "", node).await {
+                    Ok(found) => reference(&found),
+                    // The name alone still says where the pod runs.
+                    Err(status) if status.is_not_found() => Reference { name: node.to_owned(), ..Reference::default() },
+                    Err(status) => return Err(status),
+                });
             }
         }
         "secrets" => bound.secret = Some(reference(&found)),

@@ -2,7 +2,7 @@
 
 use machinery::object;
 use machinery::status::Status;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
@@ -12,6 +12,28 @@ use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, managed, respond};
 
 pub async fn apply(cx: &Cx, payload: &Payload, part: Part, options: &WriteOptions) -> Result<HttpResponse, Status> {
+    let wanted = configuration(cx, payload)?;
+    let manager = options.field_manager.as_str();
+    let how = Update { part: part.clone(), options, tracking: Tracking::Applied, unconditional: true };
+    let written = write::update(cx, &how, |old| {
+        let merged = managed::applied(cx, &old.value, &wanted, manager, &part, options.force)?;
+        codec::check(cx, merged, &wanted, options.field_validation)
+    })
+    .await?;
+    match written {
+        Some(written) => respond::object(cx, 200, written),
+        None if part != Part::Whole => Err(cx.not_found()),
+        None => {
+            let empty = json!({ "apiVersion": cx.kind.api_version(), "kind": cx.kind.names.kind });
+            let merged = managed::applied(cx, &empty, &wanted, manager, &part, options.force)?;
+            let value = codec::check(cx, merged, &wanted, options.field_validation)?;
+            respond::object(cx, 201, write::create(cx, value, options, Tracking::Applied).await?)
+        }
+    }
+}
+
+/// The fields that a manager asks for, under the name on the URL.
+pub fn configuration(cx: &Cx, payload: &Payload) -> Result<Value, Status> {
     let yaml = Payload { bytes: payload.bytes.clone(), content_type: "application/yaml".to_owned() };
     let mut wanted = codec::tree(&yaml)?;
     if cx.query.text("fieldManager").is_none() {
@@ -30,21 +52,5 @@ pub async fn apply(cx: &Cx, payload: &Payload, part: Part, options: &WriteOption
             )));
         }
     }
-    let manager = options.field_manager.as_str();
-    let how = Update { part: part.clone(), options, tracking: Tracking::Applied, unconditional: true };
-    let written = write::update(cx, &how, |old| {
-        let merged = managed::applied(cx, &old.value, &wanted, manager, &part, options.force)?;
-        codec::check(cx, merged, &wanted, options.field_validation)
-    })
-    .await?;
-    match written {
-        Some(written) => respond::object(cx, 200, written),
-        None if part != Part::Whole => Err(cx.not_found()),
-        None => {
-            let empty = json!({ "apiVersion": cx.kind.api_version(), "kind": cx.kind.names.kind });
-            let merged = managed::applied(cx, &empty, &wanted, manager, &part, options.force)?;
-            let value = codec::check(cx, merged, &wanted, options.field_validation)?;
-            respond::object(cx, 201, write::create(cx, value, options, Tracking::Applied).await?)
-        }
-    }
+    Ok(wanted)
 }

@@ -12,10 +12,10 @@ use serde_json::Value;
 use crate::admission::{self, Operation};
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
-use crate::query::{DeleteOptions, ListOptions, Propagation};
+use crate::query::{DeleteOptions, Propagation};
 use crate::registry::Stored;
-use crate::select::Filter;
 use crate::strategy::seconds;
+use crate::verbs::list;
 use crate::{codec, respond};
 
 const ORPHAN: &str = "orphan";
@@ -33,8 +33,10 @@ pub struct Deleted {
 pub async fn delete(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     let options = read_options(cx, payload)?;
     let deleted = delete_object(cx, &options).await?;
+    // Only who asks in the old way that dependents go too is told that the object stays for now.
+    let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
     if !deleted.gone || returns_object(&cx.kind) {
-        return respond::object(cx, 200, deleted.value);
+        return respond::object(cx, code, deleted.value);
     }
     let details = Details {
         name: cx.info.name.clone(),
@@ -48,7 +50,7 @@ pub async fn delete(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
 }
 
 fn read_options(cx: &Cx, payload: &Payload) -> Result<DeleteOptions, Status> {
-    let body = codec::options(payload)?;
+    let body = codec::delete_options(payload)?;
     DeleteOptions::parse(&cx.query, body.as_ref())
 }
 
@@ -290,27 +292,19 @@ fn default_propagation(kind: &Kind) -> Propagation {
     }
 }
 
-/// DELETE of a collection: every object that the selectors choose, one by one.
+/// DELETE of a collection: every object that a list with the same parameters would show, one by one. The answer is
+/// that list.
 pub async fn delete_collection(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     let options = read_options(cx, payload)?;
-    let list = ListOptions::parse(&cx.query, false)?;
-    let filter = Filter::new(&cx.kind, &list)?;
-    cx.server.caches.wait_for(cx.server.registry.revision().await?).await?;
-    let (objects, revision) = cx.cache()?.list(&cx.info.namespace);
-    let mut items = Vec::new();
-    for chosen in objects.iter().filter(|object| filter.matches(&cx.kind, object)) {
-        let one = cx.named(chosen.namespace(), chosen.name());
-        match delete_object(&one, &options).await {
-            Ok(deleted) => items.push(deleted.value),
-            Err(status) if status.is_not_found() => {}
-            Err(status) => return Err(status),
+    let page = match list::page(cx).await? {
+        Ok(page) => page,
+        Err(expired) => return Ok(expired),
+    };
+    for chosen in &page.objects {
+        match delete_object(&cx.named(chosen.namespace(), chosen.name()), &options).await {
+            Err(status) if !status.is_not_found() => return Err(status),
+            _ => {}
         }
     }
-    let list = serde_json::json!({
-        "kind": cx.kind.list_kind(),
-        "apiVersion": cx.kind.api_version(),
-        "metadata": { "resourceVersion": revision.to_string() },
-        "items": items,
-    });
-    respond::tree(cx, 200, &list)
+    list::write(cx, &page)
 }

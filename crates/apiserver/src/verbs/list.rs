@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kinds::kind::SchemaSource;
 use machinery::status::Status;
 use mvcc::RangeRequest;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ use crate::query::{ListOptions, VersionMatch};
 use crate::select::Filter;
 use crate::{http as wire, registry, respond, table};
 
-/// The token upstream writes: version, revision, and the first key of the next page.
+/// The token upstream writes: version, revision, and the first key of the next page, relative to what is listed (the
+/// kind, or its objects in one namespace). Anybody can write one, so it may only lead to what the request may list.
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: String,
@@ -30,21 +32,25 @@ struct Continue {
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// A page of a list.
-struct Page {
-    objects: Vec<Arc<Object>>,
+pub struct Page {
+    pub objects: Vec<Arc<Object>>,
     revision: i64,
     next: Option<String>,
     remaining: Option<usize>,
 }
 
 pub async fn list(cx: &Cx) -> Result<HttpResponse, Status> {
+    match page(cx).await? {
+        Ok(page) => write(cx, &page),
+        Err(expired) => Ok(expired),
+    }
+}
+
+/// What the request lists. The inner result's error is a whole answer: 410 with a token that goes on inconsistently.
+pub async fn page(cx: &Cx) -> Result<Result<Page, HttpResponse>, Status> {
     let options = ListOptions::parse(&cx.query, false)?;
     let filter = Filter::new(&cx.kind, &options)?;
-    let page = match read(cx, &options, &filter).await? {
-        Ok(page) => page,
-        Err(expired) => return Ok(expired),
-    };
-    write(cx, &page)
+    read(cx, &options, &filter).await
 }
 
 /// The revision a client named.
@@ -56,16 +62,20 @@ pub fn parse_revision(text: &str) -> Result<i64, Status> {
     })
 }
 
-/// The inner result's error is a whole answer: 410 with a token that goes on inconsistently.
 async fn read(cx: &Cx, options: &ListOptions, filter: &Filter) -> Result<Result<Page, HttpResponse>, Status> {
     let cache = cx.cache()?;
+    let named = options.resource_version.as_deref().map(parse_revision).transpose()?;
     if let Some(token) = &options.continue_token {
         let token = decode_token(token)?;
+        if named.is_some_and(|revision| revision != 0) {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
         return continued(cx, &cache, options, filter, &token).await;
     }
-    let named = options.resource_version.as_deref().map(parse_revision).transpose()?;
+    // A first page that names a revision is of that revision, so that its others can be too.
+    let first_page = options.limit > 0 && options.version_match == VersionMatch::Unset;
     match (named, options.version_match) {
-        (Some(revision), VersionMatch::Exact) => {
+        (Some(revision), _) if options.version_match == VersionMatch::Exact || (first_page && revision > 0) => {
             cx.server.caches.wait_for(revision).await?;
             return at_revision(cx, &cache, options, filter, "", revision).await;
         }
@@ -76,17 +86,24 @@ async fn read(cx: &Cx, options: &ListOptions, filter: &Filter) -> Result<Result<
     let observed = cx.server.caches.observed();
     let (mut objects, applied) = cache.list(&cx.info.namespace);
     objects.retain(|object| filter.matches(&cx.kind, object));
-    Ok(Ok(cut(objects, options.limit, observed.max(applied), filter)))
+    Ok(Ok(cut(cx, objects, options.limit, observed.max(applied), filter)))
+}
+
+/// What the cache's keys of the request's objects begin with: `namespace/`, or nothing.
+fn within(cx: &Cx) -> String {
+    if cx.info.namespace.is_empty() { String::new() } else { format!("{}/", cx.info.namespace) }
 }
 
 /// The first page of what matches, and the token for the rest.
-fn cut(mut objects: Vec<Arc<Object>>, limit: usize, revision: i64, filter: &Filter) -> Page {
+fn cut(cx: &Cx, mut objects: Vec<Arc<Object>>, limit: usize, revision: i64, filter: &Filter) -> Page {
     let total = objects.len();
     if limit == 0 || total <= limit {
         return Page { objects, revision, next: None, remaining: None };
     }
     objects.truncate(limit);
-    let next = objects.last().map(|last| encode_token(revision, &format!("{}\0", last.key)));
+    let within = within(cx);
+    let relative = |key: &str| format!("{}\0", key.strip_prefix(within.as_str()).unwrap_or(key));
+    let next = objects.last().map(|last| encode_token(revision, &relative(&last.key)));
     Page { objects, revision, next, remaining: filter.is_empty().then_some(total - limit) }
 }
 
@@ -103,11 +120,12 @@ async fn continued(
     cx.server.caches.wait_for(cx.server.registry.revision().await?).await?;
     let observed = cx.server.caches.observed();
     let (mut objects, applied) = cache.list(&cx.info.namespace);
-    objects.retain(|object| object.key >= token.start && filter.matches(&cx.kind, object));
-    Ok(Ok(cut(objects, options.limit, observed.max(applied), filter)))
+    let start = format!("{}{}", within(cx), token.start);
+    objects.retain(|object| object.key >= start && filter.matches(&cx.kind, object));
+    Ok(Ok(cut(cx, objects, options.limit, observed.max(applied), filter)))
 }
 
-/// Reads the store as it was, from the key `start` (relative to the kind's prefix) on.
+/// Reads the store as it was, from the key `start` (relative to what is listed) on.
 async fn at_revision(
     cx: &Cx,
     cache: &Cache,
@@ -119,11 +137,14 @@ async fn at_revision(
     let namespace = Some(cx.info.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let mut request = RangeRequest::prefix(cx.kind.key_prefix(namespace)).at(revision);
     if !start.is_empty() {
-        request.key = format!("{}{start}", cache.prefix).into();
+        request.key = format!("{}{}{start}", cache.prefix, within(cx)).into();
     }
     let answer = match cx.server.registry.store.range(request).await {
         Ok(answer) => answer,
         Err(store::Error::Mvcc(mvcc::Error::Compacted { .. })) => return Ok(Err(expired(cx, start)?)),
+        Err(store::Error::Mvcc(mvcc::Error::FutureRevision { requested, current })) => {
+            return Err(crate::caches::too_large_revision(requested, current));
+        }
         Err(error) => return Err(registry::store_failed(error)),
     };
     let mut objects = Vec::with_capacity(answer.kvs.len());
@@ -134,7 +155,7 @@ async fn at_revision(
             objects.push(Arc::new(object));
         }
     }
-    Ok(Ok(cut(objects, options.limit, revision, filter)))
+    Ok(Ok(cut(cx, objects, options.limit, revision, filter)))
 }
 
 /// `kubernetes/apiserver pkg/storage/etcd3/errors.go: handleCompactedErrorForPaging`.
@@ -157,20 +178,27 @@ fn encode_token(rv: i64, start: &str) -> String {
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
+/// `kubernetes/apiserver pkg/storage/continue.go: DecodeContinue`.
 fn decode_token(text: &str) -> Result<Continue, Status> {
-    let invalid = |why: String| Status::bad_request(format!("continue key is not valid: {why}"));
+    let invalid =
+        |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| invalid(error.to_string()))?;
     let token: Continue = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
     if token.v != TOKEN_VERSION {
-        return Err(invalid(format!("server does not recognize this encoded version {:?}", token.v)));
+        return Err(invalid(format!("server does not recognize this encoded version {}", token.v)));
     }
     if token.rv == 0 {
-        return Err(invalid("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()));
+        return Err(invalid(format!("incorrect encoded start resourceVersion (version {TOKEN_VERSION})")));
     }
-    if token.start.split('/').any(|part| part == "..") {
-        return Err(invalid(format!("invalid start key {:?}", token.start)));
+    if token.start.is_empty() {
+        return Err(invalid(format!("encoded start key empty (version {TOKEN_VERSION})")));
     }
-    Ok(token)
+    let start = token.start.strip_prefix('/').unwrap_or(&token.start);
+    // Not one step up, and written in one way only.
+    if start.split('/').any(|step| matches!(step, "" | "." | "..")) {
+        return Err(invalid(token.start));
+    }
+    Ok(Continue { start: start.to_owned(), ..token })
 }
 
 fn list_meta(page: &Page) -> Value {
@@ -184,7 +212,8 @@ fn list_meta(page: &Page) -> Value {
     meta
 }
 
-fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
+/// A page in the form asked for.
+pub fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
     let meta = list_meta(page);
     let whole_json = cx.accept.shape == Shape::Whole && cx.accept.media == crate::negotiate::Media::Json;
     if whole_json && registry::sent_as_stored(&cx.kind) {
@@ -197,6 +226,7 @@ fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
     let tree = match cx.accept.shape {
         Shape::Table => table::table(&cx.kind, &values, cx.accept.include, true, meta, cx.now),
         Shape::Whole => {
+            values.iter_mut().for_each(|value| as_item(cx, value));
             let (kind, version) = (cx.kind.list_kind(), cx.kind.api_version());
             json!({ "kind": kind, "apiVersion": version, "metadata": meta, "items": values })
         }
@@ -206,6 +236,14 @@ fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
         }
     };
     respond::tree(cx, 200, &tree)
+}
+
+/// An object as its list holds it: one of a built-in kind does not say what it is.
+fn as_item(cx: &Cx, value: &mut Value) {
+    if let (SchemaSource::Facts(_), Some(fields)) = (&cx.kind.schema, value.as_object_mut()) {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
 }
 
 /// The stored bytes as they are, between a list's head and its end.
@@ -222,7 +260,11 @@ fn write_through(cx: &Cx, page: &Page, meta: &Value) -> Result<HttpResponse, Sta
         if at > 0 {
             out.push(b',');
         }
-        object.encoded.write_to(&mut out).map_err(Status::internal)?;
+        let written = match cx.kind.schema {
+            SchemaSource::Facts(_) => object.encoded.write_item_to(&mut out),
+            SchemaSource::Custom(_) => object.encoded.write_to(&mut out),
+        };
+        written.map_err(Status::internal)?;
     }
     out.extend_from_slice(b"]}");
     let mut response = wire::answer(http::StatusCode::OK, cx.accept.media.content_type(), wire::full(out));

@@ -12,16 +12,15 @@ use crate::strategy::Part;
 use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, respond};
 
-const ACCEPTED: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+/// Server-side apply's media type.
+pub const APPLY: &str = "application/apply-patch+yaml";
+
+const ACCEPTED: [&str; 4] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", APPLY];
 
 pub async fn patch(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpResponse, Status> {
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
-    if payload.media_type() == "application/apply-patch+yaml" {
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
+    if payload.media_type() == APPLY {
         return crate::verbs::apply::apply(cx, payload, part, &options).await;
     }
     if options.force {

@@ -11,7 +11,7 @@ use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, respond};
 
 pub async fn update(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpResponse, Status> {
-    let options = WriteOptions::parse(&cx.query, cx.user_agent())?;
+    let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut value = codec::decode(cx, payload, options.field_validation)?;
     match object::name(&value) {
         "" => object::set_name(&mut value, &cx.info.name),

@@ -27,6 +27,8 @@ use crate::{registry, respond, table};
 
 /// `kubernetes/apiserver pkg/storage/cacher: defaultBookmarkFrequency`.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// The last bookmark comes so long before the watch ends, so that the next one can begin close to now.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// Changes handed on at once.
 const BATCH: usize = 256;
 /// `kubernetes/apiserver pkg/server/config.go: MinRequestTimeout`, from which the default timeout is drawn.
@@ -60,6 +62,13 @@ pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
         Some((Ok(Bytes::from(batch)), events))
     });
     Ok(answer(cx, wire::stream(stream)))
+}
+
+/// `kubernetes/apiserver pkg/storage/cacher/cache_watcher.go: nextBookmarkTime`; `share` spreads the first ones.
+fn next_bookmark(now: Instant, ends: Instant, share: f64) -> Instant {
+    let regular = now + BOOKMARK_EVERY.mul_f64(share);
+    let last = ends.checked_sub(BOOKMARK_BEFORE_END).filter(|last| *last > now);
+    last.map_or(regular, |last| last.min(regular))
 }
 
 fn answer(cx: &Cx, body: wire::Body) -> HttpResponse {
@@ -111,7 +120,7 @@ impl Events {
             cursor: None,
             ready: Vec::new(),
             bookmarks: options.allow_bookmarks,
-            next_bookmark: now + BOOKMARK_EVERY.mul_f64(0.75 + 0.25 * rand::rng().random::<f64>()),
+            next_bookmark: next_bookmark(now, now + timeout, 0.75 + 0.25 * rand::rng().random::<f64>()),
             mark: None,
             ends: now + timeout,
             over: false,
@@ -184,7 +193,7 @@ impl Events {
             () = stopping.cancelled() => None,
             () = tokio::time::sleep_until(self.ends) => None,
             () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                self.next_bookmark = Instant::now() + BOOKMARK_EVERY;
+                self.next_bookmark = next_bookmark(Instant::now(), self.ends, 1.0);
                 Some(Some(self.server.caches.observed()))
             }
         }

@@ -42,6 +42,7 @@ pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking:
         managed::record(cx, &mut value, None, &options.field_manager, &Part::Whole);
     }
     admission::mutate(cx, Operation::Create, &mut value, None).await?;
+    admission::escalation(cx, &value, None)?;
     if generated && object::generate_name(&value).is_empty() {
         let words = "name or generateName is required";
         return Err(invalid(cx, "", FieldError::required(&Path::new("metadata").child("name"), words)));
@@ -152,6 +153,7 @@ async fn prepare(cx: &Cx, how: &Update<'_>, new: &mut Value, old: &Stored) -> Re
         managed::record(cx, new, Some(&old.value), &how.options.field_manager, &how.part);
     }
     admission::mutate(cx, Operation::Update, new, Some(&old.value)).await?;
+    admission::escalation(cx, new, Some(&old.value))?;
     strategy::prepare_for_update(cx, new, &old.value, &how.part);
     strategy::validate(cx, new, Some(&old.value), &how.part)?;
     admission::validate(cx, Operation::Update, Some(new), Some(&old.value)).await?;

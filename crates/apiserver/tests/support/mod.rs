@@ -100,6 +100,21 @@ impl Cluster {
         path
     }
 
+    /// A kubeconfig with a certificate of the cluster's own authority that is good no more.
+    pub fn expired_kubeconfig(&self) -> PathBuf {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "kubernetes-admin");
+        params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let path = self.dir.path().join("expired.conf");
+        self.write_kubeconfig(&path, &Identity { certificate, key: key.serialize_pem() });
+        path
+    }
+
     /// A kubeconfig without credentials.
     pub fn anonymous_kubeconfig(&self) -> PathBuf {
         use base64::Engine;

@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's")]
 
+mod deletion;
+mod documents;
+mod lists;
+mod rights;
+mod subresources;
+#[path = "../support/mod.rs"]
 mod support;
 
 use bytes::Bytes;
@@ -21,20 +27,62 @@ fn body(bytes: impl Into<Bytes>) -> apiserver::http::Body {
     apiserver::http::full(bytes)
 }
 
-async fn call(server: &Server, method: &str, path: &str, content: &str, text: String) -> (u16, Value) {
+fn user(name: &str) -> apiserver::UserInfo {
+    apiserver::UserInfo::new(name, &[])
+}
+
+/// What a user is answered: the code and the body.
+async fn call_as(
+    server: &Server,
+    user: apiserver::UserInfo,
+    method: &str,
+    path: &str,
+    content: &str,
+    text: String,
+) -> (u16, Value) {
     let request = Request::builder().method(method).uri(path).header("content-type", content).body(body(text)).unwrap();
-    let response = server.call(admin(), request).await;
+    let response = server.call(user, request).await;
     let code = response.status().as_u16();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+    (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| text()))
+}
+
+async fn call(server: &Server, method: &str, path: &str, content: &str, text: String) -> (u16, Value) {
+    call_as(server, admin(), method, path, content, text).await
 }
 
 async fn send(server: &Server, method: &str, path: &str, value: &Value) -> (u16, Value) {
     call(server, method, path, "application/json", value.to_string()).await
 }
 
+async fn send_as(server: &Server, name: &str, method: &str, path: &str, value: &Value) -> (u16, Value) {
+    call_as(server, user(name), method, path, "application/json", value.to_string()).await
+}
+
+async fn merge(server: &Server, path: &str, patch: &Value) -> (u16, Value) {
+    call(server, "PATCH", path, "application/merge-patch+json", patch.to_string()).await
+}
+
+async fn delete(server: &Server, path: &str) -> (u16, Value) {
+    call(server, "DELETE", path, "", String::new()).await
+}
+
 async fn get(server: &Server, path: &str) -> (u16, Value) {
     call(server, "GET", path, "", String::new()).await
+}
+
+async fn get_as(server: &Server, user: apiserver::UserInfo, path: &str) -> (u16, Value) {
+    call_as(server, user, "GET", path, "", String::new()).await
+}
+
+/// The text of a refusal.
+fn words(answer: &(u16, Value)) -> &str {
+    answer.1["message"].as_str().unwrap_or_default()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
 }
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -163,7 +211,7 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
     let (code, marked) = call(server, "DELETE", &path, "", String::new()).await;
     assert_eq!(code, 200);
     assert!(marked["metadata"]["deletionTimestamp"].is_string());
-    let (_, marked) = send(server, "DELETE", &format!("{path}?propagationPolicy=Foreground"), &Value::Null).await;
+    let (_, marked) = delete(server, &format!("{path}?propagationPolicy=Foreground")).await;
     assert_eq!(marked["metadata"]["finalizers"], json!(["example.com/hold", "foregroundDeletion"]));
     let none = r#"{"metadata":{"finalizers":null}}"#;
     assert_eq!(call(server, "PATCH", &path, "application/merge-patch+json", none.into()).await.0, 200);
