@@ -203,6 +203,7 @@ impl Allocator {
         let mut mine: BTreeSet<(String, u16)> = BTreeSet::new();
         let wants = has_node_ports(new);
         let held: BTreeSet<u16> = old.map(held_ports).unwrap_or_default();
+        let asked_for = held_ports(new);
         let mut ports = new.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
         for (at, port) in ports.iter_mut().enumerate() {
             if !wants {
@@ -221,7 +222,7 @@ impl Allocator {
             let number = match asked {
                 Some(number) if held.contains(&number) => Some(number),
                 Some(number) => self.check_port(number, &protocol, &path, taken, &mine, errors),
-                None => self.free_port(taken, &mine),
+                None => self.free_port(taken, &mine, &asked_for),
             };
             match number {
                 Some(number) => {
@@ -256,7 +257,7 @@ impl Allocator {
         let number = match new.pointer("/spec/healthCheckNodePort").and_then(as_port) {
             Some(number) if held.contains(&number) => Some(number),
             Some(number) => self.check_port(number, "TCP", &path, taken, mine, errors),
-            None => self.free_port(taken, mine),
+            None => self.free_port(taken, mine, &BTreeSet::new()),
         };
         if let Some(number) = number {
             object::put(new, &["spec", "healthCheckNodePort"], json!(number));
@@ -285,10 +286,13 @@ impl Allocator {
         None
     }
 
-    fn free_port(&self, taken: &Taken, mine: &BTreeSet<(String, u16)>) -> Option<u16> {
+    /// A port that nobody has, nor asks for in the same request.
+    fn free_port(&self, taken: &Taken, mine: &BTreeSet<(String, u16)>, asked_for: &BTreeSet<u16>) -> Option<u16> {
         let (from, to) = self.ports;
         let used = |number: u16| {
-            taken.ports.iter().any(|(_, port)| *port == number) || mine.iter().any(|(_, port)| *port == number)
+            asked_for.contains(&number)
+                || taken.ports.iter().any(|(_, port)| *port == number)
+                || mine.iter().any(|(_, port)| *port == number)
         };
         let width = u32::from(to - from) + 1;
         let start = rand::rng().random_range(0..width);
@@ -388,6 +392,14 @@ mod tests {
         allocator.node_ports(&mut service, None, &Taken::default(), &mut errors);
         assert!(errors.is_empty());
         assert!((30000..=32767).contains(&service["spec"]["ports"][0]["nodePort"].as_u64().unwrap()));
+        // What is given leaves alone what is asked for later in the same service.
+        let narrow = Allocator::new(&Config { node_ports: (30000, 30001), ..Config::default() }).unwrap();
+        let mut two = json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 81, "nodePort": 30000}]}});
+        for _ in 0..20 {
+            two["spec"]["ports"][0]["nodePort"] = Value::Null;
+            narrow.node_ports(&mut two, None, &Taken::default(), &mut errors);
+            assert_eq!((errors.len(), &two["spec"]["ports"][0]["nodePort"]), (0, &json!(30001)));
+        }
         let mut wrong = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}});
         allocator.node_ports(&mut wrong, None, &Taken::default(), &mut errors);
         assert_eq!(
