@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::backoff::Backoffs;
 use crate::gc::Graph;
 use crate::meta;
 use crate::resource::Resource;
@@ -347,6 +348,8 @@ macro_rules! kept {
             $(pub $field: Store<$kind>,)*
             /// Every object of every resource, by its metadata alone.
             pub graph: Mutex<Graph>,
+            /// What controllers have tried in vain.
+            pub backoffs: Mutex<Backoffs>,
         }
 
         impl Of {

@@ -2,8 +2,8 @@
 //!
 //! kubernetes/kubernetes pkg/controller/daemon: decides which nodes, the tolerations added, and the rolling update.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,15 +19,13 @@ use crate::fence::{self, Round};
 use crate::history::{self, HASH, History};
 use crate::meta;
 use crate::nodefit;
-use crate::plan::{Action, Event, Plan};
+use crate::plan::{Action, Event, Plan, Verb};
 use crate::podstate;
 use crate::selector;
 use crate::template::{create_pod, delete_pod, pod_of};
 
 const BURST: usize = 250;
 const GENERATION: &str = "deprecated.daemonset.template.generation";
-/// A failed pod is replaced when it has been there this long, so that a node that refuses it is not hammered.
-const FAILED_BACKOFF: Duration = Duration::from_secs(1);
 
 pub static DAEMONSET: Controller = Controller {
     name: "daemonset-controller",
@@ -39,8 +37,32 @@ pub static DAEMONSET: Controller = Controller {
         (Of::Node, of_node),
     ],
     workers: 2,
-    sync: |cx, key| gather(cx, key).map(|view| plan(view, cx.now)).unwrap_or_default(),
+    sync: |cx, key| {
+        let Some(view) = gather(cx, key) else { return Plan::default() };
+        let (set, pods) = (view.set.clone(), view.pods.clone());
+        let plan = plan(view, cx.now);
+        remember(cx, &set, &pods, &plan);
+        plan
+    },
 };
+
+/// A node that refuses the set's pods is not hammered: how often that has happened is remembered under this name.
+fn backoff_name(set: &DaemonSet, node: &str) -> String {
+    let observed = set.status.as_ref().and_then(|s| s.observed_generation).unwrap_or(0);
+    format!("daemonset/{}/{observed}/{node}", meta::uid(&set.metadata))
+}
+
+/// Notes which nodes lose a failed pod by a plan.
+fn remember(cx: &Cx<'_>, set: &DaemonSet, pods: &[Arc<Pod>], plan: &Plan) {
+    let deleted = plan.actions.iter().filter(|a| matches!(a.verb, Verb::Delete { .. }));
+    let names: BTreeSet<&Key> = deleted.map(|a| &a.key).collect();
+    let failed = pods.iter().filter(|p| podstate::phase(p) == "Failed" && names.contains(&Key::of(&p.metadata)));
+    let nodes: BTreeSet<String> = failed.map(|p| target_node(p)).collect();
+    let mut backoffs = cx.cache.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+    for node in nodes {
+        backoffs.tried(backoff_name(set, &node), cx.now);
+    }
+}
 
 struct View {
     set: Arc<DaemonSet>,
@@ -48,6 +70,8 @@ struct View {
     nodes: Vec<Arc<Node>>,
     revisions: Vec<Arc<ControllerRevision>>,
     failure: Option<Failure>,
+    /// How long nodes that refused a pod are still let alone.
+    resting: BTreeMap<String, Duration>,
 }
 
 fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
@@ -80,7 +104,14 @@ fn gather(cx: &Cx<'_>, key: &Key) -> Option<View> {
     let orphans = cx.cache.pods.within(&key.namespace);
     pods.extend(orphans.into_iter().filter(|p| meta::controller_of(&p.metadata).is_none()));
     let revisions = history::gather(cx, key, &uid);
-    Some(View { set, pods, nodes: cx.cache.nodes.all(), revisions, failure: cx.failure.cloned() })
+    let nodes = cx.cache.nodes.all();
+    let backoffs = cx.cache.backoffs.lock().unwrap_or_else(PoisonError::into_inner);
+    let left = |name: &str| backoffs.left(&backoff_name(&set, name), cx.now);
+    let resting = nodes
+        .iter()
+        .filter_map(|n| left(meta::name(&n.metadata)).map(|wait| (meta::name(&n.metadata).to_string(), wait)))
+        .collect();
+    Some(View { set: set.clone(), pods, nodes, revisions, failure: cx.failure.cloned(), resting })
 }
 
 /// The newer and the older pod of a node.
@@ -93,6 +124,7 @@ struct Draft<'a> {
     set: &'a DaemonSet,
     nodes: &'a [Arc<Node>],
     by_node: ByNode,
+    resting: &'a BTreeMap<String, Duration>,
     hash: String,
     now: Timestamp,
     create: Vec<String>,
@@ -129,6 +161,7 @@ fn plan(view: View, now: Timestamp) -> Plan {
         set,
         nodes: &view.nodes,
         by_node: by_node(pods),
+        resting: &view.resting,
         hash,
         now,
         create: Vec::new(),
@@ -308,9 +341,8 @@ impl Draft<'_> {
             let key = Key::of(&pod.metadata);
             match podstate::phase(pod) {
                 "Failed" => {
-                    let age = self.now.duration_since(meta::created(&pod.metadata));
-                    if Duration::try_from(age).unwrap_or(Duration::ZERO) < FAILED_BACKOFF {
-                        self.plan.requeue(FAILED_BACKOFF);
+                    if let Some(wait) = self.resting.get(node) {
+                        self.plan.requeue(*wait);
                         continue;
                     }
                     let text = format!("Found failed daemon pod {key} on node {node}, will try to kill it");
@@ -464,5 +496,72 @@ impl Draft<'_> {
             let set = DaemonSet { status: Some(status), ..self.set.clone() };
             self.plan.status = Some(Action::update_status(&set));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Source;
+    use crate::settings::Settings;
+
+    /// A set of generation 1 with its revision, and one node.
+    fn cache() -> Cache {
+        let cache = Cache::default();
+        let put = |of: Of, object: serde_json::Value| {
+            cache.store(of).apply_json(&object.to_string(), Source::Watch).unwrap();
+        };
+        let template = serde_json::json!({
+            "metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+        });
+        let owner = serde_json::json!([
+            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "a", "uid": "a", "controller": true}
+        ]);
+        put(
+            Of::DaemonSet,
+            serde_json::json!({
+                "metadata": {"name": "a", "namespace": "n", "uid": "a", "generation": 1},
+                "spec": {"selector": {"matchLabels": {"app": "a"}}, "template": template},
+            }),
+        );
+        let mut patch = template.clone();
+        patch["$patch"] = "replace".into();
+        put(
+            Of::ControllerRevision,
+            serde_json::json!({
+                "metadata": {"name": "a-x", "namespace": "n", "ownerReferences": owner,
+                    "labels": {"app": "a", "controller-revision-hash": "x"}},
+                "revision": 1, "data": {"spec": {"template": patch}},
+            }),
+        );
+        put(Of::Node, serde_json::json!({"metadata": {"name": "node"}}));
+        put(
+            Of::Pod,
+            serde_json::json!({
+                "metadata": {"name": "p", "namespace": "n", "uid": "p", "ownerReferences": owner,
+                    "labels": {"app": "a", "controller-revision-hash": "x"}},
+                "spec": {"nodeName": "node", "containers": [{"name": "c", "image": "i"}]}, "status": {"phase": "Failed"},
+            }),
+        );
+        cache
+    }
+
+    #[test]
+    fn a_node_that_fails_the_pod_again_and_again_is_let_alone_for_longer_each_time() {
+        let cache = cache();
+        let settings = Settings::default();
+        let sync = |milliseconds: i64| {
+            let now = Timestamp::from_millisecond(milliseconds).unwrap();
+            let cx = Cx { cache: &cache, now, started: now, settings: &settings, failure: None };
+            let plan = (DAEMONSET.sync)(&cx, &Key::new("n", "a"));
+            let deletes = plan.actions.iter().any(|a| matches!(a.verb, Verb::Delete { .. }));
+            (deletes, plan.requeue_after)
+        };
+        assert_eq!(sync(0), (true, None));
+        assert_eq!(sync(400), (false, Some(Duration::from_millis(600))));
+        assert_eq!(sync(1000), (true, None));
+        assert_eq!(sync(2000), (false, Some(Duration::from_secs(1))));
+        assert_eq!(sync(3000), (true, None));
+        assert_eq!(sync(4000), (false, Some(Duration::from_secs(3))));
     }
 }

@@ -37,6 +37,12 @@ impl Node {
         self.finalizers.iter().any(|f| f == finalizer)
     }
 
+    /// Whether a reference from `namespace` leads here.
+    fn is_at(&self, kind: &str, name: &str, namespace: &str) -> bool {
+        let inside = !self.resource.namespaced || self.key.namespace == namespace;
+        inside && self.key.name == name && self.resource.kind == kind
+    }
+
     /// Being deleted, and waiting for those who block it.
     fn deleting_dependents(&self) -> bool {
         self.deleting && self.has(FOREGROUND)
@@ -65,7 +71,29 @@ pub struct Graph {
     nodes: HashMap<Uid, Node>,
     /// By the owner's uid, whether or not the owner is known.
     dependents: HashMap<Uid, HashSet<Uid>>,
-    absent: HashSet<Uid>,
+    /// References that lead nowhere, by the owner's uid.
+    absent: HashMap<Uid, HashSet<Place>>,
+}
+
+/// Where a reference says its owner is: an owner that is in one namespace is absent for a dependent in another.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    api_version: String,
+    kind: String,
+    name: String,
+    /// The dependent's.
+    namespace: String,
+}
+
+impl Place {
+    fn of(owner: &OwnerReference, namespace: &str) -> Place {
+        Place {
+            api_version: owner.api_version.clone(),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+            namespace: namespace.to_string(),
+        }
+    }
 }
 
 /// Owners known to be absent that are remembered at most.
@@ -87,7 +115,10 @@ impl Graph {
             finalizers: object.finalizers.clone().unwrap_or_default(),
             deleting: meta::deleting(object),
         };
-        self.absent.remove(&uid);
+        if let Some(places) = self.absent.get_mut(&uid) {
+            let holds = |place: &Place| node.is_at(&place.kind, &place.name, &place.namespace);
+            places.retain(|place| !holds(place));
+        }
         let mut look = Vec::new();
         let old = self.nodes.remove(&uid);
         let old_owners = old.as_ref().map(|o| o.owners.clone()).unwrap_or_default();
@@ -114,24 +145,46 @@ impl Graph {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
         let mut look = Vec::new();
         self.relink(uid, &node.owners, &[], &mut look);
-        if self.dependents.contains_key(uid) {
-            self.absent_now(uid);
-            look.extend(self.dependents_of(uid));
+        for dependent in self.dependents_of(uid) {
+            if let Some(other) = self.nodes.get(&dependent) {
+                let places: Vec<Place> = other
+                    .owners
+                    .iter()
+                    .filter(|o| o.uid == uid)
+                    .map(|owner| Place::of(owner, &other.key.namespace))
+                    .collect();
+                self.absent_now(uid, places);
+            }
+            look.push(dependent);
         }
         look
     }
 
-    /// Records that an owner was asked for and is not there.
-    pub fn owner_absent(&mut self, uid: &str) -> Vec<Uid> {
-        self.absent_now(uid);
-        self.dependents_of(uid)
+    /// Takes out the objects of a resource that is no longer served. Whether they are there is not known any more.
+    pub fn lose(&mut self, resource: &Resource) {
+        for uid in self.of_resource(resource) {
+            if let Some(node) = self.nodes.remove(&uid) {
+                self.relink(&uid, &node.owners, &[], &mut Vec::new());
+            }
+        }
     }
 
-    fn absent_now(&mut self, uid: &str) {
+    /// Records that an owner was asked for where a dependent in `namespace` says it is, and is not there.
+    pub fn owner_absent(&mut self, namespace: &str, owner: &OwnerReference) -> Vec<Uid> {
+        self.absent_now(&owner.uid, vec![Place::of(owner, namespace)]);
+        self.dependents_of(&owner.uid)
+    }
+
+    fn absent_now(&mut self, uid: &str, places: Vec<Place>) {
         if self.absent.len() >= ABSENT_MAX {
             self.absent.clear();
         }
-        self.absent.insert(uid.to_string());
+        self.absent.entry(uid.to_string()).or_default().extend(places);
+    }
+
+    fn is_absent(&self, node: &Node, owner: &OwnerReference) -> bool {
+        let place = Place::of(owner, &node.key.namespace);
+        self.absent.get(&owner.uid).is_some_and(|places| places.contains(&place))
     }
 
     /// Whether this uid is a known object of this resource; used after a list to find what vanished.
@@ -206,12 +259,8 @@ impl Graph {
         if node.deleting || node.owners.is_empty() {
             return Attempt::Nothing;
         }
-        let unsure: Vec<OwnerReference> = node
-            .owners
-            .iter()
-            .filter(|o| !self.absent.contains(&o.uid) && !self.solid_place(node, o))
-            .cloned()
-            .collect();
+        let unsure: Vec<OwnerReference> =
+            node.owners.iter().filter(|o| !self.is_absent(node, o) && !self.solid_place(node, o)).cloned().collect();
         if !unsure.is_empty() {
             return Attempt::LookUp { namespace: node.key.namespace.clone(), owners: unsure };
         }
@@ -220,17 +269,13 @@ impl Graph {
 
     /// Whether the owner is known where the reference says it is.
     fn solid_place(&self, node: &Node, owner: &OwnerReference) -> bool {
-        self.nodes.get(&owner.uid).is_some_and(|o| {
-            o.key.name == owner.name
-                && *o.resource.kind == *owner.kind
-                && (!o.resource.namespaced || o.key.namespace == node.key.namespace)
-        })
+        self.nodes.get(&owner.uid).is_some_and(|o| o.is_at(&owner.kind, &owner.name, &node.key.namespace))
     }
 
     fn judge(&self, uid: &str, node: &Node) -> Attempt {
         let (mut solid, mut waiting, mut gone) = (0, Vec::new(), Vec::new());
         for owner in &node.owners {
-            match self.nodes.get(&owner.uid) {
+            match self.nodes.get(&owner.uid).filter(|_| !self.is_absent(node, owner)) {
                 None => gone.push(owner.uid.as_str()),
                 Some(o) if o.deleting_dependents() && owner.block_owner_deletion == Some(true) => {
                     waiting.push(owner.uid.as_str());
@@ -380,8 +425,30 @@ mod tests {
     fn an_owner_nobody_knows_is_looked_up_and_then_missed() {
         let mut graph = graph(&[object("child", &[("parent", true)], json!({}))]);
         assert_eq!(text(graph.attempt("child")), "look up parent");
-        assert_eq!(graph.owner_absent("parent"), ["child"]);
+        let Attempt::LookUp { namespace, owners } = graph.attempt("child") else { panic!() };
+        assert_eq!(graph.owner_absent(&namespace, &owners[0]), ["child"]);
         assert_eq!(text(graph.attempt("child")), "delete Thing.apps n/child Background\nnext []");
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_holds_nothing() {
+        let stray = object("stray", &[("parent", true)], json!({"namespace": "elsewhere"}));
+        let mut graph =
+            graph(&[object("parent", &[], json!({})), object("child", &[("parent", true)], json!({})), stray]);
+        let Attempt::LookUp { namespace, owners } = graph.attempt("stray") else { panic!() };
+        graph.owner_absent(&namespace, &owners[0]);
+        assert_eq!(text(graph.attempt("stray")), "delete Thing.apps elsewhere/stray Background\nnext []");
+        assert_eq!(text(graph.attempt("child")), "nothing");
+        graph.observe(&resource("Thing"), &object("parent", &[], json!({"resourceVersion": "2"})));
+        assert_eq!(text(graph.attempt("stray")), "delete Thing.apps elsewhere/stray Background\nnext []");
+    }
+
+    #[test]
+    fn an_owner_of_a_resource_no_longer_served_is_not_taken_for_absent() {
+        let mut graph = graph(&[object("parent", &[], json!({}))]);
+        graph.observe(&resource("Other"), &object("child", &[("parent", true)], json!({})));
+        graph.lose(&resource("Thing"));
+        assert_eq!(text(graph.attempt("child")), "look up parent");
     }
 
     #[test]

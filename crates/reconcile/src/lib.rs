@@ -9,6 +9,7 @@
 //! [`CONTROLLERS`] lists all of them; the garbage collector, which works on every resource at once,
 //! stands apart in [`gc`], and so does the removal of a namespace's content in `namespace.rs`.
 
+pub mod backoff;
 pub mod cache;
 pub mod controller;
 pub mod gc;
@@ -16,6 +17,7 @@ pub mod meta;
 pub mod namespace;
 pub mod plan;
 pub mod podstate;
+pub mod ports;
 pub mod resource;
 pub mod selector;
 pub mod settings;

@@ -1,4 +1,5 @@
-//! Node lifecycle: a silent node becomes `Unknown`, and taints say what is wrong with a node.
+//! Node lifecycle: a silent node becomes `Unknown`, taints say what is wrong with a node, and the pods of a node that
+//! is not ready are not ready either.
 //!
 //! kubernetes/kubernetes pkg/controller/nodelifecycle: decides conditions, messages and taints. A node is heard of by
 //! its lease or its status. Silence before this process started is not held against it.
@@ -8,13 +9,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use serde_json::json;
 
 use crate::cache::{Cache, Change, Key, Of};
 use crate::controller::{Controller, Cx, own};
 use crate::meta;
 use crate::plan::{Action, Event, Plan};
+use crate::podstate;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -24,7 +26,7 @@ const KINDS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressur
 pub static NODELIFECYCLE: Controller = Controller {
     name: "node-controller",
     account: "node-controller",
-    watches: &[(Of::Node, own), (Of::Lease, of_lease)],
+    watches: &[(Of::Node, own), (Of::Lease, of_lease), (Of::Pod, of_pod)],
     workers: 5,
     sync: |cx, key| gather(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),
 };
@@ -32,6 +34,8 @@ pub static NODELIFECYCLE: Controller = Controller {
 struct View {
     node: Arc<Node>,
     lease: Option<Arc<Lease>>,
+    /// The node's pods, when the node is not ready.
+    pods: Vec<Arc<Pod>>,
     started: Timestamp,
     grace: Duration,
     startup_grace: Duration,
@@ -44,9 +48,26 @@ fn of_lease(_: &Cache, change: &Change, keys: &mut Vec<Key>) {
     }
 }
 
+/// A pod that came to a node which had stopped being ready before.
+fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
+    let Some(pod) = change.after::<Pod>() else { return };
+    let name = podstate::node_name(pod);
+    let moved = change.before::<Pod>().is_none_or(|old| podstate::node_name(old) != name);
+    if moved && cache.nodes.get("", name).is_some_and(|node| not_ready_since(&node).is_some()) {
+        keys.push(Key::new("", name));
+    }
+}
+
 fn gather(cx: &Cx<'_>, key: &Key) -> Option<View> {
+    let node = cx.cache.nodes.at(key)?;
+    let mut pods = Vec::new();
+    if not_ready_since(&node).is_some() {
+        pods = cx.cache.pods.all();
+        pods.retain(|pod| podstate::node_name(pod) == key.name);
+    }
     Some(View {
-        node: cx.cache.nodes.at(key)?,
+        node,
+        pods,
         lease: cx.cache.node_leases.get("kube-node-lease", &key.name),
         started: cx.started,
         grace: cx.settings.node_grace,
@@ -56,6 +77,35 @@ fn gather(cx: &Cx<'_>, key: &Key) -> Option<View> {
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
     node.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == kind)
+}
+
+/// When the node stopped being ready; none for one that is, or has not said yet.
+fn not_ready_since(node: &Node) -> Option<Timestamp> {
+    let ready = condition(node, "Ready").filter(|c| c.status != "True")?;
+    Some(ready.last_transition_time.as_ref().map_or(Timestamp::MAX, |t| t.0))
+}
+
+/// Takes readiness from the pods that had it before the node lost its own. What a living kubelet has said of a pod
+/// since then stands.
+fn mark_pods(view: &View, plan: &mut Plan, now: Timestamp) {
+    let Some(since) = not_ready_since(&view.node) else { return };
+    for pod in &view.pods {
+        let stale = podstate::condition(pod, "Ready").is_some_and(|c| {
+            c.status == "True" && c.last_transition_time.as_ref().is_none_or(|ready| ready.0 <= since)
+        });
+        if !stale {
+            continue;
+        }
+        let mut conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
+        for ready in conditions.iter_mut().filter(|c| c.type_ == "Ready") {
+            ready.status = "False".into();
+            ready.last_transition_time = Some(meta::time(now));
+        }
+        let revision = &pod.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": revision}, "status": {"conditions": conditions}});
+        plan.actions.push(Action::patch_status(pod.as_ref(), patch));
+        plan.events.push(Event::warning(pod.as_ref(), "NodeNotReady", "Node is not ready"));
+    }
 }
 
 fn plan(view: &View, now: Timestamp) -> Plan {
@@ -89,6 +139,7 @@ fn plan(view: &View, now: Timestamp) -> Plan {
         let patch = json!({"metadata": {"resourceVersion": revision}, "spec": {"taints": wanted}});
         plan.actions.push(Action::patch(node, patch));
     }
+    mark_pods(view, &mut plan, now);
     plan
 }
 

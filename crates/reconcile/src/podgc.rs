@@ -60,6 +60,11 @@ fn gather(cx: &Cx<'_>) -> View {
     View { pods: cx.cache.pods.all(), nodes: cx.cache.nodes.all() }
 }
 
+/// Evicted by its kubelet, for want of resources.
+fn evicted(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Failed") && s.reason.as_deref() == Some("Evicted"))
+}
+
 fn kill(pod: &Pod) -> Action {
     Action::delete(pod).with_grace(0)
 }
@@ -69,7 +74,7 @@ fn plan(view: &View, settings: &Settings, now: Timestamp, started: Timestamp) ->
     let mut ended: Vec<&Arc<Pod>> = view.pods.iter().filter(|p| podstate::finished(p)).collect();
     if settings.terminated_pods_max > 0 && ended.len() > settings.terminated_pods_max {
         let excess = ended.len() - settings.terminated_pods_max;
-        ended.sort_by_key(|p| (podstate::phase(p) != "Evicted", meta::created(&p.metadata)));
+        ended.sort_by_key(|p| (!evicted(p), meta::created(&p.metadata), p.metadata.name.clone()));
         plan.actions.extend(ended.iter().take(excess).map(|pod| kill(pod)));
     }
     let known: BTreeSet<&str> = view.nodes.iter().map(|n| meta::name(&n.metadata)).collect();
@@ -99,4 +104,31 @@ fn plan(view: &View, settings: &Settings, now: Timestamp, started: Timestamp) ->
         }
     }
     plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_limit_evicted_pods_go_first_then_the_oldest() {
+        let pod = |name: &str, reason: &str, hour: u8| -> Arc<Pod> {
+            let created = format!("2026-01-01T{hour:02}:00:00Z");
+            Arc::new(
+                serde_json::from_value(serde_json::json!({
+                    "metadata": {"name": name, "creationTimestamp": created},
+                    "spec": {"nodeName": "n", "containers": []},
+                    "status": {"phase": "Failed", "reason": reason},
+                }))
+                .unwrap(),
+            )
+        };
+        let node: Node = serde_json::from_value(serde_json::json!({"metadata": {"name": "n"}})).unwrap();
+        let pods = vec![pod("old", "", 1), pod("older", "", 0), pod("evicted", "Evicted", 5), pod("young", "", 6)];
+        let view = View { pods, nodes: vec![Arc::new(node)] };
+        let settings = Settings { terminated_pods_max: 1, ..Settings::default() };
+        let now = "2026-01-02T00:00:00Z".parse().unwrap();
+        let gone = plan(&view, &settings, now, now).actions;
+        assert_eq!(gone.iter().map(|a| a.key.name.as_str()).collect::<Vec<_>>(), ["evicted", "older", "old"]);
+    }
 }

@@ -1,12 +1,17 @@
 //! What an administrator may set about the controllers; the defaults are upstream's.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::ports::TokenSigner;
 
 /// Settings shared by all controllers of a process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// PEM bundle published as `kube-root-ca.crt` in each namespace; none: the publisher rests.
     pub root_ca: Option<String>,
+    /// Fills ServiceAccount token Secrets; none: they get no token.
+    pub token_signer: Option<Arc<dyn TokenSigner>>,
     /// How long a node may be silent before it is `Unknown`.
     pub node_grace: Duration,
     /// How long a node may take to report for the first time.
@@ -23,6 +28,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             root_ca: None,
+            token_signer: None,
             node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),
             terminated_pods_max: 12500,

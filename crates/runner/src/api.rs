@@ -36,6 +36,11 @@ impl Refusal {
         self.causes.iter().any(|c| c == "NamespaceTerminating")
     }
 
+    /// No answer was understood: the code that reads it panicked.
+    pub fn of_panic(message: String) -> Refusal {
+        Refusal { code: 0, reason: String::new(), message: format!("panic: {message}"), causes: Vec::new() }
+    }
+
     fn transport(error: impl std::fmt::Display) -> Refusal {
         Refusal { code: 0, reason: String::new(), message: error.to_string(), causes: Vec::new() }
     }

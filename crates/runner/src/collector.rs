@@ -17,11 +17,14 @@ use crate::api::{Detail, Refusal};
 use crate::execute::Shared;
 use crate::queue::Queue;
 use crate::reflector::{Sink, Source, reflect};
+use crate::tasks::caught_in;
 
 pub const SOURCE: &str = "garbage-collector-controller";
 /// Discovery is asked again this long after a CustomResourceDefinition changed: its resource is served a moment later.
 const SETTLE: Duration = Duration::from_millis(200);
 const RETRY: Duration = Duration::from_secs(5);
+/// How often discovery is asked anyway, and how long a resource that does not list is waited for.
+const SYNC_PERIOD: Duration = Duration::from_secs(30);
 
 struct Collector {
     shared: Arc<Shared>,
@@ -116,22 +119,33 @@ pub async fn run(shared: Arc<Shared>, counted: impl Fn(&str) + Send + Sync + 'st
     tokio::join!(feed(collector.clone(), ready), work(&collector, is_ready));
 }
 
+/// Whether discovery could not tell what a group's version serves.
+fn undiscovered(resource: &Resource, failed: &[String]) -> bool {
+    failed.iter().any(|group| *group == format!("{}/{}", resource.group, resource.version))
+}
+
 /// Keeps one reflector running for each resource that can be listed, watched and deleted.
+///
+/// A group that discovery cannot tell of keeps the reflectors it has, and a resource that cannot be listed is waited
+/// for no longer than [`SYNC_PERIOD`]: neither may hold up the collection of everything else.
 async fn feed(collector: Arc<Collector>, ready: watch::Sender<bool>) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut running: HashMap<Resource, AbortHandle> = HashMap::new();
     loop {
-        let found = match collector.shared.api.discover().await {
-            Ok((found, _)) => found,
+        let (found, failed) = match collector.shared.api.discover().await {
+            Ok(all) => all,
             Err(refusal) => {
                 warn!(%refusal, "discovery failed");
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
         };
+        if !failed.is_empty() {
+            warn!(groups = failed.join(" "), "discovery failed for some groups");
+        }
         {
             let mut kinds = collector.kinds.lock().unwrap_or_else(PoisonError::into_inner);
-            kinds.clear();
+            kinds.retain(|_, resource| undiscovered(resource, &failed));
             for d in &found {
                 let group = d.resource.group.to_string();
                 kinds.insert((group, d.resource.kind.to_string()), d.resource.clone());
@@ -143,12 +157,10 @@ async fn feed(collector: Arc<Collector>, ready: watch::Sender<bool>) {
             .map(|d| d.resource)
             .collect();
         running.retain(|resource, handle| {
-            let keep = wanted.contains(resource);
+            let keep = wanted.contains(resource) || undiscovered(resource, &failed);
             if !keep {
                 handle.abort();
-                for uid in collector.graph().of_resource(resource) {
-                    collector.graph().forget(&uid);
-                }
+                collector.graph().lose(resource);
             }
             keep
         });
@@ -157,24 +169,39 @@ async fn feed(collector: Arc<Collector>, ready: watch::Sender<bool>) {
             if running.contains_key(&resource) {
                 continue;
             }
-            let (listed, is_listed) = watch::channel(false);
+            let (handle, is_listed) = reflect_one(&collector, &mut tasks, &resource);
             waiting.push(is_listed);
-            let feed = Feed { collector: collector.clone(), resource: Arc::new(resource.clone()) };
-            let source = Source { resource: resource.clone(), field_selector: String::new(), detail: Detail::Metadata };
-            let api = collector.shared.api.clone();
-            let handle = tasks.spawn(reflect(api, source, feed, move || {
-                listed.send_replace(true);
-            }));
             running.insert(resource, handle);
         }
-        for mut is_listed in waiting {
-            // An error means the reflector was stopped; then there is nothing to wait for.
-            let _ = is_listed.wait_for(|listed| *listed).await;
+        let all_listed = async {
+            for is_listed in &mut waiting {
+                // An error means the reflector was stopped; then there is nothing to wait for.
+                let _ = is_listed.wait_for(|listed| *listed).await;
+            }
+        };
+        if tokio::time::timeout(SYNC_PERIOD, all_listed).await.is_err() {
+            warn!("not all resources could be listed, proceeding anyway");
         }
         ready.send_replace(true);
-        collector.rediscover.notified().await;
-        tokio::time::sleep(SETTLE).await;
+        tokio::select! {
+            () = collector.rediscover.notified() => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(SYNC_PERIOD) => {}
+        }
     }
+}
+
+fn reflect_one(
+    collector: &Arc<Collector>,
+    tasks: &mut JoinSet<()>,
+    resource: &Resource,
+) -> (AbortHandle, watch::Receiver<bool>) {
+    let (listed, is_listed) = watch::channel(false);
+    let feed = Feed { collector: collector.clone(), resource: Arc::new(resource.clone()) };
+    let source = Source { resource: resource.clone(), field_selector: String::new(), detail: Detail::Metadata };
+    let handle = tasks.spawn(reflect(collector.shared.api.clone(), source, feed, move || {
+        listed.send_replace(true);
+    }));
+    (handle, is_listed)
 }
 
 async fn work(collector: &Collector, mut ready: watch::Receiver<bool>) {
@@ -184,7 +211,7 @@ async fn work(collector: &Collector, mut ready: watch::Receiver<bool>) {
     }
     loop {
         let uid = collector.queue.next().await;
-        match attempt(collector, &uid).await {
+        match caught_in(attempt(collector, &uid)).await.unwrap_or_else(|panic| Err(format!("panic: {panic}"))) {
             Ok(()) => collector.queue.forget(&uid),
             Err(message) => {
                 debug!(uid, message, "not collected yet");
@@ -201,7 +228,9 @@ async fn attempt(collector: &Collector, uid: &str) -> Result<(), String> {
         Attempt::Nothing => Ok(()),
         Attempt::LookUp { namespace, owners } => {
             for owner in &owners {
-                look_up(collector, &namespace, owner).await?;
+                if !look_up(collector, &namespace, owner).await? {
+                    return Ok(());
+                }
             }
             collector.queue.add(uid.to_string());
             Ok(())
@@ -214,8 +243,8 @@ async fn attempt(collector: &Collector, uid: &str) -> Result<(), String> {
     }
 }
 
-/// Asks the API server whether an owner is where a reference says.
-async fn look_up(collector: &Collector, namespace: &str, owner: &OwnerReference) -> Result<(), String> {
+/// Asks the API server whether an owner is where a reference says; false when that is not to be answered.
+async fn look_up(collector: &Collector, namespace: &str, owner: &OwnerReference) -> Result<bool, String> {
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group).to_string();
     let resource = {
         let kinds = collector.kinds.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,8 +254,9 @@ async fn look_up(collector: &Collector, namespace: &str, owner: &OwnerReference)
         return Err(format!("no resource serves {} {}", owner.api_version, owner.kind));
     };
     if resource.namespaced && namespace.is_empty() {
-        // A cluster-scoped object cannot be owned by a namespaced one; upstream leaves it alone with an event.
-        return Err(format!("cluster-scoped object with namespaced owner {}", owner.name));
+        // A cluster-scoped object cannot be owned by a namespaced one: upstream leaves it alone.
+        debug!(owner = owner.name, kind = owner.kind, "namespaced owner of a cluster-scoped object");
+        return Ok(false);
     }
     let path = resource.object_path(namespace, &owner.name);
     let answer = collector.shared.api_of(SOURCE).get(&path, Detail::Metadata).await;
@@ -236,11 +266,11 @@ async fn look_up(collector: &Collector, namespace: &str, owner: &OwnerReference)
             return Err(format!("owner {} is there but not yet seen", owner.name));
         }
         _ => {
-            let look = collector.graph().owner_absent(&owner.uid);
+            let look = collector.graph().owner_absent(namespace, owner);
             collector.look_at(look);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn found(answer: Result<bytes::Bytes, Refusal>) -> Result<Option<ObjectMeta>, String> {
@@ -251,5 +281,99 @@ fn found(answer: Result<bytes::Bytes, Refusal>) -> Result<Option<ObjectMeta>, St
         }
         Err(refusal) if refusal.code == 404 => Ok(None),
         Err(refusal) => Err(refusal.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A cluster of one namespace that serves `things` of `a/v1`, one an orphan, and `wares` of `b/v1`.
+    fn answer(path: &str, things_down: bool, deleted: &AtomicBool, method: &http::Method) -> (u16, Value) {
+        let resource = |plural: &str, kind: &str| json!({"resources": [{"name": plural, "kind": kind, "namespaced": true, "verbs": ["list", "watch", "delete"]}]});
+        let group = |name: &str| {
+            let version = json!({"version": "v1", "groupVersion": format!("{name}/v1")});
+            json!({"name": name, "versions": [version], "preferredVersion": version})
+        };
+        let owner = json!([{"apiVersion": "a/v1", "kind": "Thing", "name": "gone", "uid": "gone"}]);
+        let orphan = json!({"metadata": {
+            "name": "orphan", "namespace": "n", "uid": "orphan", "resourceVersion": "1", "ownerReferences": owner,
+        }});
+        let list = |items: Value| json!({"metadata": {"resourceVersion": "1"}, "items": items});
+        if *method == http::Method::DELETE {
+            deleted.store(true, Ordering::SeqCst);
+            return (200, json!({"kind": "Status", "details": {"uid": "orphan"}}));
+        }
+        match path.split('?').next().unwrap_or(path) {
+            "/apis" => (200, json!({"groups": [group("a"), group("b")]})),
+            "/api/v1" => (200, json!({"resources": []})),
+            "/apis/a/v1" => (200, resource("things", "Thing")),
+            "/apis/b/v1" if things_down => (503, json!({"message": "unavailable"})),
+            "/apis/b/v1" => (200, resource("wares", "Ware")),
+            "/apis/a/v1/things" => (200, list(json!([orphan]))),
+            "/apis/b/v1/wares" => (500, json!({"message": "broken"})),
+            _ => (404, json!({"reason": "NotFound"})),
+        }
+    }
+
+    fn collector(api: crate::api::Api) -> Arc<Collector> {
+        let shared = Arc::new(Shared {
+            recorder: crate::events::Recorder::start(api.clone()),
+            api,
+            apis: HashMap::new(),
+            cache: reconcile::Cache::default(),
+            started: jiff::Timestamp::now(),
+            changed: Box::new(|_| {}),
+        });
+        let counted = Box::new(|_: &str| {});
+        let (kinds, rediscover) = (Mutex::new(HashMap::new()), Notify::new());
+        Arc::new(Collector { shared, counted, queue: Queue::default(), kinds, rediscover })
+    }
+
+    async fn until(done: impl Fn() -> bool) {
+        let wait = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(300), wait).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resource_that_does_not_list_holds_up_nobody() {
+        let deleted = Arc::new(AtomicBool::new(false));
+        let seen = deleted.clone();
+        let collector = collector(crate::testing::api(move |method, path| answer(path, false, &seen, method)));
+        let (ready, is_ready) = watch::channel(false);
+        let running = tokio::spawn(async move {
+            tokio::join!(feed(collector.clone(), ready), work(&collector, is_ready));
+        });
+        until(|| deleted.load(Ordering::SeqCst)).await;
+        running.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_discovery_cannot_tell_of_keeps_what_is_known_of_it() {
+        let (down, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (is_down, was_asked) = (down.clone(), asked.clone());
+        let collector = collector(crate::testing::api(move |method, path| {
+            let down = is_down.load(Ordering::SeqCst);
+            was_asked.fetch_or(down && path == "/apis/b/v1", Ordering::SeqCst);
+            answer(path, down, &AtomicBool::new(false), method)
+        }));
+        let (ready, mut is_ready) = watch::channel(false);
+        let running = tokio::spawn(feed(collector.clone(), ready));
+        is_ready.wait_for(|ready| *ready).await.unwrap();
+        let known = || collector.kinds.lock().unwrap().contains_key(&("b".to_string(), "Ware".to_string()));
+        assert!(known());
+        down.store(true, Ordering::SeqCst);
+        until(|| asked.load(Ordering::SeqCst)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(known());
+        running.abort();
     }
 }

@@ -2,21 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use reconcile::{CONTROLLERS, Cache, Change, Controller, Cx, Failure, Key, Of};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::api::{Api, Detail};
 use crate::events::Recorder;
 use crate::execute::{Filler, Shared};
 use crate::queue::Queue;
 use crate::reflector::{Source, reflect};
+use crate::tasks::{Tasks, caught, caught_in};
 use crate::{Error, Options, collector, namespaces, scheduler};
 
 /// A controller with its queue.
@@ -59,7 +60,10 @@ impl Routes {
         let Some(shared) = self.shared.get().and_then(std::sync::Weak::upgrade) else { return };
         let mut keys = Vec::new();
         for (at, find) in self.by_kind.get(&change.of).into_iter().flatten() {
-            find(&shared.cache, change, &mut keys);
+            if let Err(panic) = caught(|| find(&shared.cache, change, &mut keys)) {
+                let object = change.meta().map(Key::of);
+                error!(controller = self.running[*at].controller.name, kind = ?change.of, ?object, panic, "panicked");
+            }
             for key in keys.drain(..) {
                 self.running[*at].queue.add(key);
             }
@@ -90,7 +94,7 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let api = Api::new(client);
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let (inbox, letters) = scheduler::inbox();
     let routes = Arc::new(Routes::new(scheduling.is_some().then_some(inbox)));
     let router = routes.clone();
@@ -109,27 +113,26 @@ pub async fn run(
     }
     for running in &routes.running {
         let work = work(shared.clone(), running.clone(), options.clone(), listed.clone());
-        tasks.spawn(work);
+        tasks.spawn(running.controller.name, work);
     }
     if let Some(client) = scheduling {
-        tasks.spawn(scheduler::work(Api::new(client), letters, listed, options.refused.clone()));
+        tasks.spawn("scheduler", scheduler::work(Api::new(client), letters, listed, options.refused.clone()));
     }
-    tasks.spawn(namespaces::run(shared.clone(), routes.namespaces.clone()));
+    tasks.spawn(namespaces::SOURCE, namespaces::run(shared.clone(), routes.namespaces.clone()));
     let quotas = routes.queue_of("resourcequota-controller");
     let counted = shared.clone();
-    tasks.spawn(collector::run(shared.clone(), move |namespace| {
+    let collect = collector::run(shared.clone(), move |namespace| {
         for quota in counted.cache.quotas.within(namespace) {
             if let Some(running) = &quotas {
                 running.queue.add(Key::of(&quota.metadata));
             }
         }
-    }));
-    stop.cancelled().await;
-    tasks.shutdown().await;
-    Ok(())
+    });
+    tasks.spawn(collector::SOURCE, collect);
+    tasks.until(&stop).await
 }
 
-pub fn start_reflector(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, of: Of) -> watch::Receiver<bool> {
+pub fn start_reflector(tasks: &mut Tasks, shared: &Arc<Shared>, of: Of) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     let source = Source {
         resource: of.resource().clone(),
@@ -137,9 +140,11 @@ pub fn start_reflector(tasks: &mut JoinSet<()>, shared: &Arc<Shared>, of: Of) ->
         detail: Detail::Whole,
     };
     let sink = Filler { shared: shared.clone(), of };
-    tasks.spawn(reflect(shared.api.clone(), source, sink, move || {
+    let name = format!("reflector of {}", source.resource);
+    let listed = move || {
         sender.send_replace(true);
-    }));
+    };
+    tasks.spawn(name, reflect(shared.api.clone(), source, sink, listed));
     receiver
 }
 
@@ -163,8 +168,42 @@ async fn work(shared: Arc<Shared>, running: Arc<Running>, options: Options, mut 
     }
 }
 
+/// Works on one key. A panic is taken for a failure of that key alone.
 async fn sync(shared: &Shared, running: &Running, options: &Options, key: Key) {
-    let failure = running.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    let name = running.controller.name;
+    match caught_in(attempt(shared, running, options, &key)).await {
+        Ok(Ok(again)) => {
+            running.queue.forget(&key);
+            if let Some(delay) = again {
+                running.queue.add_after(key.clone(), delay);
+            }
+        }
+        Ok(Err(failed)) => {
+            if failed.reason == "Conflict" {
+                debug!(controller = name, %key, message = failed.message, "conflict");
+            } else {
+                warn!(controller = name, %key, message = failed.message, "failed");
+                let mut failures = running.failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.insert(key.clone(), failed);
+            }
+            running.queue.add_rate_limited(key.clone());
+        }
+        Err(panic) => {
+            error!(controller = name, %key, panic, "panicked");
+            running.queue.add_rate_limited(key.clone());
+        }
+    }
+    running.queue.done(&key);
+}
+
+/// Plans and carries out; when to look again.
+async fn attempt(
+    shared: &Shared,
+    running: &Running,
+    options: &Options,
+    key: &Key,
+) -> Result<Option<Duration>, Failure> {
+    let failure = running.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     let plan = {
         let cx = Cx {
             cache: &shared.cache,
@@ -173,29 +212,61 @@ async fn sync(shared: &Shared, running: &Running, options: &Options, key: Key) {
             settings: &options.settings,
             failure: failure.as_ref(),
         };
-        (running.controller.sync)(&cx, &key)
+        (running.controller.sync)(&cx, key)
     };
     let again = plan.requeue_after;
-    match shared.carry_out(running.controller.name, plan, failure.is_some()).await {
-        Ok(()) => {
-            running.queue.forget(&key);
-            if failure.is_some() {
-                running.queue.add(key.clone());
+    shared.carry_out(running.controller.name, plan, failure.is_some()).await?;
+    // A plan that minded a failure left out what it would otherwise have done.
+    Ok(if failure.is_some() { Some(Duration::ZERO) } else { again })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    static BAD: AtomicUsize = AtomicUsize::new(0);
+    static GOOD: AtomicUsize = AtomicUsize::new(0);
+
+    static FRAIL: Controller = Controller {
+        name: "frail-controller",
+        account: "",
+        watches: &[],
+        workers: 1,
+        sync: |_, key| {
+            if key.name == "bad" {
+                BAD.fetch_add(1, Ordering::SeqCst);
+                panic!("a bad object");
             }
-            if let Some(delay) = again {
-                running.queue.add_after(key.clone(), delay);
+            GOOD.fetch_add(1, Ordering::SeqCst);
+            reconcile::Plan::default()
+        },
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_makes_a_controller_panic_is_tried_again_and_holds_up_nobody() {
+        let api = crate::testing::refusing_api();
+        let shared = Arc::new(Shared {
+            recorder: Recorder::start(api.clone()),
+            api,
+            apis: HashMap::new(),
+            cache: Cache::default(),
+            started: Timestamp::now(),
+            changed: Box::new(|_| {}),
+        });
+        let running =
+            Arc::new(Running { controller: &FRAIL, queue: Queue::default(), failures: Mutex::new(HashMap::new()) });
+        running.queue.add(Key::new("n", "bad"));
+        running.queue.add(Key::new("n", "good"));
+        let work = tokio::spawn(work(shared, running, Options::default(), Vec::new()));
+        let both = async {
+            while BAD.load(Ordering::SeqCst) < 3 || GOOD.load(Ordering::SeqCst) < 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-        }
-        Err(failed) => {
-            if failed.reason == "Conflict" {
-                debug!(controller = running.controller.name, %key, message = failed.message, "conflict");
-            } else {
-                warn!(controller = running.controller.name, %key, message = failed.message, "failed");
-                let mut failures = running.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.insert(key.clone(), failed);
-            }
-            running.queue.add_rate_limited(key.clone());
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+        assert!(!work.is_finished());
+        work.abort();
     }
-    running.queue.done(&key);
 }

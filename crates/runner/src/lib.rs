@@ -2,7 +2,7 @@
 //!
 //! One reflector per kind fills the shared cache, changes become keys in each controller's queue, plans become
 //! requests, and what came of them is told as events. It knows no rule of any controller. Everything is driven by
-//! changes: with no change in the cluster, no task here wakes up.
+//! changes; with no change in the cluster only discovery is asked again, as the garbage collector needs it.
 //!
 //! Start with `controllers.rs`, then `execute.rs`.
 
@@ -16,11 +16,14 @@ mod namespaces;
 mod queue;
 mod reflector;
 mod scheduler;
+mod tasks;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-pub use reconcile::Settings;
+pub use reconcile::{Settings, ports};
 use tokio_util::sync::CancellationToken;
 
 /// How a component runs.
@@ -73,6 +76,8 @@ impl std::fmt::Debug for Accounts {
 pub enum Error {
     #[error("leader election lost: the lease kube-system/{0} could not be renewed in time")]
     LostLease(&'static str),
+    #[error("{task} ended: {cause}")]
+    TaskEnded { task: String, cause: String },
 }
 
 /// Runs every controller until `stop`.

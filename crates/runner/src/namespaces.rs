@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::api::{Detail, Refusal};
 use crate::execute::Shared;
 use crate::queue::Queue;
+use crate::tasks::caught_in;
 
 pub const SOURCE: &str = "namespace-controller";
 
@@ -29,7 +30,7 @@ pub fn concerned(cache: &Cache, change: &Change) -> Option<String> {
 pub async fn run(shared: Arc<Shared>, queue: Arc<Queue<String>>) {
     loop {
         let name = queue.next().await;
-        match sync(&shared, &name).await {
+        match caught_in(sync(&shared, &name)).await.unwrap_or_else(|panic| Err(Refusal::of_panic(panic))) {
             Ok(None) => queue.forget(&name),
             Ok(Some(again)) => {
                 queue.forget(&name);

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 const DELAY_MAX: Duration = Duration::from_secs(1000);
+/// A key due later than this is looked at before its time, and may ask again.
+const LATER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Keys waiting to be worked on, for one consumer task.
 pub struct Queue<K> {
@@ -62,7 +64,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             return self.add(key);
         }
         let mut inner = self.lock();
-        let at = Instant::now() + delay;
+        let at = Instant::now() + delay.min(LATER_MAX);
         if inner.due.get(&key).is_some_and(|(had, _)| *had <= at) {
             return;
         }
@@ -181,6 +183,15 @@ mod tests {
         }
         let waited = start.elapsed();
         assert!(waited >= Duration::from_millis(35) && waited < Duration::from_millis(45), "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_beyond_all_time_is_bounded() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.add_after("a", Duration::MAX);
+        queue.next().await;
+        assert!(start.elapsed() >= LATER_MAX);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,14 +17,14 @@ use reconcile::{Cache, Change, Key, Of, meta, plan, podstate};
 use schedule::{ClusterEvent, Decision, PodRef, PodView, Refusal, Scheduler};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::api::Api;
 use crate::controllers::start_reflector;
 use crate::events::{Recorder, Told};
 use crate::execute::Shared;
+use crate::tasks::{Tasks, caught};
 use crate::{Error, Refused};
 
 const NAME: &str = "default-scheduler";
@@ -69,8 +69,9 @@ impl Inbox {
         let events =
             [gone.and_then(|old| event(change.of, old, false)), now.and_then(|now| event(change.of, &now, true))];
         for event in events.into_iter().flatten() {
-            // When the scheduler has stopped, the process is stopping too.
-            let _ = sender.send(event);
+            if sender.send(event).is_err() {
+                debug!(kind = ?change.of, "the scheduler has stopped: change not handed over");
+            }
         }
     }
 }
@@ -117,12 +118,10 @@ pub async fn run(client: kube::Client, refused: Option<Refused>, stop: Cancellat
         }),
     });
     let _ = own.set(Arc::downgrade(&shared));
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let listed = KINDS.iter().map(|of| start_reflector(&mut tasks, &shared, *of)).collect();
-    tasks.spawn(work(api, letters, listed, refused));
-    stop.cancelled().await;
-    tasks.shutdown().await;
-    Ok(())
+    tasks.spawn("scheduler", work(api, letters, listed, refused));
+    tasks.until(&stop).await
 }
 
 struct Clerk {
@@ -154,7 +153,7 @@ pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receive
     let mut writing: Writing<'_> = FuturesUnordered::new();
     loop {
         while let Ok(event) = letters.0.try_recv() {
-            scheduler.on_event(&event, Timestamp::now());
+            take(&mut scheduler, &event);
         }
         if let Some(pod) = scheduler.next(Timestamp::now()) {
             decide(&clerk, &mut scheduler, &pod, &mut writing);
@@ -173,12 +172,19 @@ pub async fn work(api: Api, mut letters: Letters, mut listed: Vec<watch::Receive
         };
         tokio::select! {
             event = letters.0.recv() => match event {
-                Some(event) => scheduler.on_event(&event, Timestamp::now()),
+                Some(event) => take(&mut scheduler, &event),
                 None => return,
             },
             Some(outcome) = writing.next(), if !writing.is_empty() => settle(&mut scheduler, outcome),
             () = wake => {}
         }
+    }
+}
+
+/// Takes a change in. A panic concerns that change alone, and is reported.
+fn take(scheduler: &mut Scheduler, event: &ClusterEvent) {
+    if let Err(panic) = caught(|| scheduler.on_event(event, Timestamp::now())) {
+        error!(panic, "panicked over a change");
     }
 }
 
@@ -199,12 +205,16 @@ fn settle(scheduler: &mut Scheduler, outcome: Outcome) {
 fn decide<'a>(clerk: &'a Clerk, scheduler: &mut Scheduler, pod: &Arc<PodView>, writing: &mut Writing<'a>) {
     let now = Timestamp::now();
     let seed = now.as_nanosecond() as u64;
-    match scheduler.decide(pod, seed) {
-        Decision::Bind { node } => {
+    match caught(|| scheduler.decide(pod, seed)) {
+        Err(panic) => {
+            error!(pod = %Key::of(&pod.pod.metadata), panic, "panicked");
+            scheduler.bind_failed(&pod.key, now);
+        }
+        Ok(Decision::Bind { node }) => {
             scheduler.assume(pod, &node);
             writing.push(Box::pin(clerk.bind(pod.clone(), node)));
         }
-        Decision::Refused(refusal) => {
+        Ok(Decision::Refused(refusal)) => {
             scheduler.refused(pod, &refusal, now);
             if let Some(Refused(tell)) = &clerk.refused {
                 tell(&pod.pod, &refusal.message);

@@ -2,6 +2,7 @@
 //!
 //! kubernetes/kubernetes pkg/controller/cronjob: decides names, events, missed times and the history kept.
 
+mod missed;
 pub mod schedule;
 
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use crate::controller::{Controller, Cx, controlling, own};
 use crate::meta;
 use crate::plan::{Action, Event, Note, Plan, Propagation, reference};
 
-use schedule::Schedule;
-
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /// Upstream looks a moment late, so that the time has come for certain.
 const DELTA: Duration = Duration::from_millis(100);
+/// Beyond this many missed times the user is told.
+const MISSED_MAX: i64 = 100;
 
 pub static CRONJOB: Controller = Controller {
     name: "cronjob-controller",
@@ -156,51 +157,32 @@ fn start_due(view: &View, status: &mut CronJobStatus, plan: &mut Plan, now: Time
             return;
         }
     };
-    if let Some(next) = schedule.next(now, &zone) {
+    let recent = |deadline| missed::recent(cron, &schedule, &zone, now, deadline);
+    let found = match recent(true) {
+        Ok(found) => found,
+        Err(error) => {
+            let text = format!("invalid schedule: {} : {error}", cron.spec.schedule);
+            plan.events.push(Event::warning(cron, "InvalidSchedule", text));
+            return;
+        }
+    };
+    let from = recent(false).map_or(now, |without| without.go_on_from(now));
+    if let Some(next) = schedule.next(from, &zone) {
         let wait = Duration::try_from(next.duration_since(now)).unwrap_or(Duration::ZERO);
         plan.requeue(wait + DELTA);
     }
-    let (due, missed) = due(cron, status, &schedule, &zone, now);
-    let Some(due) = due else { return };
-    if missed > 100 {
+    let Some(due) = found.latest else { return };
+    if found.missed > MISSED_MAX {
         let text = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         plan.events.push(Event::warning(cron, "TooManyMissedTimes", text));
     }
-    if cron.spec.starting_deadline_seconds.is_some_and(|most| due.as_second() + most < now.as_second()) {
-        let at = due.strftime("%a, %d %b %Y %H:%M:%S UTC");
+    if cron.spec.starting_deadline_seconds.is_some_and(|most| due.as_second().saturating_add(most) < now.as_second()) {
+        let at = due.strftime("%a, %d %b %Y %H:%M:%S +0000");
         let text = format!("Missed scheduled time to start a job: {at}");
         plan.events.push(Event::warning(cron, "MissSchedule", text));
         return;
     }
     start(view, status, plan, due, &zone);
-}
-
-/// The latest time that has come since the last one served, and how many have.
-fn due(
-    cron: &CronJob,
-    status: &CronJobStatus,
-    schedule: &Schedule,
-    zone: &TimeZone,
-    now: Timestamp,
-) -> (Option<Timestamp>, i64) {
-    let mut earliest = status.last_schedule_time.as_ref().map_or(meta::created(&cron.metadata), |t| t.0);
-    if let Some(most) = cron.spec.starting_deadline_seconds {
-        let bound = now - jiff::SignedDuration::from_secs(most);
-        earliest = earliest.max(bound);
-    }
-    let Some(first) = schedule.next(earliest, zone).filter(|t| *t <= now) else { return (None, 0) };
-    let Some(second) = schedule.next(first, zone).filter(|t| *t <= now) else { return (Some(first), 1) };
-    let between = (second.as_second() - first.as_second()).max(1);
-    let missed = (now.as_second() - first.as_second()) / between + 1;
-    // Near the end of the gap the exact times are walked; before it, their number is an estimate.
-    let mut at = Timestamp::from_second(first.as_second() + (missed - 2).max(0) * between).unwrap_or(first);
-    at = at.min(now);
-    let mut latest = second;
-    while let Some(next) = schedule.next(at, zone).filter(|t| *t <= now) {
-        latest = next;
-        at = next;
-    }
-    (Some(latest), missed)
 }
 
 fn start(view: &View, status: &mut CronJobStatus, plan: &mut Plan, due: Timestamp, zone: &TimeZone) {

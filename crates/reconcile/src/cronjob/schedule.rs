@@ -1,8 +1,8 @@
 //! Cron expressions as robfig/cron reads them: five fields, names, steps, `@daily` and `@every 1h`.
 
 use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 /// When something happens.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Spec {
 
 /// How far ahead a date is looked for: 29 February on a given weekday comes within 40 years, but upstream gives up
 /// after five.
-const DAYS_AHEAD_MAX: i32 = 5 * 366;
+const YEARS_AHEAD_MAX: i16 = 5;
 
 const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
@@ -152,26 +152,47 @@ impl Schedule {
 }
 
 impl Spec {
+    /// The first whole minute after `after` that the zone's clocks show as the fields want it. A time of day that the
+    /// clocks skip does not come that day, one they show twice comes twice.
     fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let start = after.to_zoned(zone.clone()).datetime();
-        for ahead in 0..=DAYS_AHEAD_MAX {
-            let date = start.date().checked_add(ahead.days()).ok()?;
-            if !self.takes(date) {
-                continue;
+        let mut date = after.to_zoned(zone.clone()).date();
+        let last_year = date.year().checked_add(YEARS_AHEAD_MAX)?;
+        while date.year() <= last_year {
+            if self.takes(date)
+                && let Some(at) = self.next_within(date, after, zone)
+            {
+                return Some(at);
             }
-            let first_hour = if ahead == 0 { start.hour() } else { 0 };
-            for hour in (first_hour..24).filter(|h| self.hours >> h & 1 == 1) {
-                for minute in (0..60).filter(|m| self.minutes >> m & 1 == 1) {
-                    let at = instant(date.at(hour, minute, 0, 0), zone)?;
-                    if let Some(at) = at
-                        && at > after
-                    {
-                        return Some(at);
-                    }
-                }
-            }
+            date = date.tomorrow().ok()?;
         }
         None
+    }
+
+    /// The first such minute of one date.
+    fn next_within(&self, date: Date, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let hours = (0..24).filter(|h| self.hours >> h & 1 == 1);
+        let mut first: Option<Timestamp> = None;
+        for local in hours.flat_map(|h| self.minutes_of(date, h)) {
+            let shown = zone.to_ambiguous_timestamp(local);
+            let (times, once) = match shown.offset() {
+                AmbiguousOffset::Unambiguous { offset } => ([offset.to_timestamp(local).ok(), None], true),
+                AmbiguousOffset::Fold { before, after } => {
+                    ([before.to_timestamp(local).ok(), after.to_timestamp(local).ok()], false)
+                }
+                AmbiguousOffset::Gap { .. } => continue,
+            };
+            let next = times.into_iter().flatten().filter(|at| *at > after).min();
+            first = [first, next].into_iter().flatten().min();
+            // What follows a time shown once comes after it; among times shown twice the order is not that of the clock.
+            if once && next.is_some() {
+                break;
+            }
+        }
+        first
+    }
+
+    fn minutes_of(&self, date: Date, hour: i8) -> impl Iterator<Item = DateTime> {
+        (0..60).filter(|m| self.minutes >> m & 1 == 1).map(move |minute| date.at(hour, minute, 0, 0))
     }
 
     fn takes(&self, date: Date) -> bool {
@@ -180,13 +201,6 @@ impl Spec {
         let fits = if self.both_days { day && weekday } else { day || weekday };
         self.months >> date.month() & 1 == 1 && fits
     }
-}
-
-/// The instant of a local time; inner none for one that the clocks skip.
-fn instant(local: DateTime, zone: &TimeZone) -> Option<Option<Timestamp>> {
-    let at = zone.to_timestamp(local).ok()?;
-    let real = at.to_zoned(zone.clone()).datetime() == local;
-    Some(real.then_some(at))
 }
 
 #[cfg(test)]
@@ -228,6 +242,36 @@ mod tests {
     fn local_time_of_the_zone_and_hours_that_do_not_exist() {
         assert_eq!(runs("0 8 * * *", "2026-07-01T00:00:00Z", "Europe/Berlin", 1), ["2026-07-01T06:00:00Z"]);
         assert_eq!(runs("30 2 * * *", "2026-03-28T12:00:00Z", "Europe/Berlin", 1), ["2026-03-30T00:30:00Z"]);
+    }
+
+    #[test]
+    fn an_hour_shown_twice_counts_twice() {
+        assert_eq!(
+            runs("30 2 * * *", "2026-10-24T12:00:00Z", "Europe/Berlin", 3),
+            ["2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"]
+        );
+        assert_eq!(
+            runs("*/30 1-2 * * *", "2026-11-01T05:00:00Z", "America/New_York", 5),
+            [
+                "2026-11-01T05:30:00Z",
+                "2026-11-01T06:00:00Z",
+                "2026-11-01T06:30:00Z",
+                "2026-11-01T07:00:00Z",
+                "2026-11-01T07:30:00Z"
+            ]
+        );
+    }
+
+    #[test]
+    fn zones_are_known_where_the_host_has_none() {
+        let bundled = jiff::tz::TimeZoneDatabase::bundled();
+        assert!(bundled.get("Europe/Berlin").is_ok() && bundled.get("America/New_York").is_ok());
+    }
+
+    #[test]
+    fn a_date_that_never_comes() {
+        let never = parse("59 23 31 2 *").unwrap();
+        assert_eq!(never.next("2026-01-01T00:00:00Z".parse().unwrap(), &TimeZone::UTC), None);
     }
 
     #[test]

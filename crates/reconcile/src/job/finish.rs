@@ -74,7 +74,7 @@ impl Draft {
         if self.suspended() {
             return false;
         }
-        let left = start.0.as_second() + most - self.now.as_second();
+        let left = start.0.as_second().saturating_add(most).saturating_sub(self.now.as_second());
         if left > 0 {
             self.plan.requeue(Duration::from_secs(left as u64));
         }

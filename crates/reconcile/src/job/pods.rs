@@ -177,7 +177,7 @@ fn ended_at(pod: &Pod) -> Timestamp {
     }
     if let Some(deleted) = &pod.metadata.deletion_timestamp {
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
-        return deleted.0 - jiff::SignedDuration::from_secs(grace);
+        return deleted.0.checked_sub(jiff::SignedDuration::from_secs(grace)).unwrap_or(deleted.0);
     }
     meta::created(&pod.metadata)
 }
