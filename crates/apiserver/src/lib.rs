@@ -42,5 +42,6 @@ mod verbs;
 mod view;
 
 pub use admit::UserInfo;
+pub use authn::token::{SECRET_ISSUER, Signer};
 pub use metrics::SyncTimes;
 pub use server::{ApiServer, Config, KubeletClient, StartError};

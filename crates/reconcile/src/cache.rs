@@ -335,9 +335,46 @@ where
 }
 
 macro_rules! kept {
-    ($($(#[fields($fields:literal)])? $field:ident: $kind:ident in $group:ident $version:ident;)*) => {
+    (
+        $($(#[fields($fields:literal)])? $field:ident: $kind:ident in $group:ident $version:ident;)*
+        => $(#[fields($part_fields:literal)] $part_field:ident: $part:ident of $whole:ident;)*
+    ) => {
         $(use k8s_openapi::api::$group::$version::$kind;)*
+        $(part!($part, $whole);)*
+        stores! { $($(#[fields($fields)])? $field: $kind;)* $(#[fields($part_fields)] $part_field: $part;)* }
+    };
+}
 
+/// A kind of which another part is kept too: a type and a store of its own.
+macro_rules! part {
+    ($part:ident, $whole:ident) => {
+        #[derive(Clone, Debug, Serialize, serde::Deserialize)]
+        #[serde(transparent)]
+        pub struct $part(pub $whole);
+
+        impl k8s_openapi::Resource for $part {
+            const API_VERSION: &'static str = $whole::API_VERSION;
+            const GROUP: &'static str = $whole::GROUP;
+            const KIND: &'static str = $whole::KIND;
+            const VERSION: &'static str = $whole::VERSION;
+            const URL_PATH_SEGMENT: &'static str = $whole::URL_PATH_SEGMENT;
+            type Scope = <$whole as k8s_openapi::Resource>::Scope;
+        }
+
+        impl Metadata for $part {
+            type Ty = ObjectMeta;
+            fn metadata(&self) -> &ObjectMeta {
+                self.0.metadata()
+            }
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                self.0.metadata_mut()
+            }
+        }
+    };
+}
+
+macro_rules! stores {
+    ($($(#[fields($fields:literal)])? $field:ident: $kind:ident;)*) => {
         /// The kinds the cache holds.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Of { $($kind,)* }
@@ -412,4 +449,10 @@ kept! {
     signing_requests: CertificateSigningRequest in certificates v1;
     priority_classes: PriorityClass in scheduling v1;
     csi_nodes: CSINode in storage v1;
+    service_cidrs: ServiceCIDR in networking v1;
+    =>
+    #[fields("type=bootstrap.kubernetes.io/token")]
+    bootstrap_tokens: BootstrapToken of Secret;
+    #[fields("metadata.namespace=kube-public,metadata.name=cluster-info")]
+    cluster_infos: ClusterInfo of ConfigMap;
 }

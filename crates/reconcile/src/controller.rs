@@ -99,4 +99,11 @@ pub static CONTROLLERS: &[&Controller] = &[
     &crate::ephemeral::EPHEMERALVOLUME,
     &crate::clusterroles::CLUSTERROLEAGGREGATION,
     &crate::tokens::TOKENS,
+    &crate::nodeipam::NODEIPAM,
+    &crate::nodettl::NODETTL,
+    &crate::servicecidr::SERVICECIDR,
+    &crate::csr::signing::SIGNING,
+    &crate::csr::cleaner::CLEANER,
+    &crate::bootstrap::signer::BOOTSTRAPSIGNER,
+    &crate::bootstrap::cleaner::TOKENCLEANER,
 ];

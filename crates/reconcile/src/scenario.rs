@@ -13,7 +13,8 @@ use serde::Deserialize;
 
 use crate::cache::{Cache, Key, Of, Source};
 use crate::controller::{CONTROLLERS, Cx, Failure};
-use crate::settings::Settings;
+use crate::range::Range;
+use crate::settings::{PodRanges, Settings};
 
 /// 2026-01-01T00:00:00Z.
 const DAY: i64 = 1_767_225_600;
@@ -28,8 +29,9 @@ fn load(cache: &Cache, yaml: &str) {
         let name = meta["name"].as_str().unwrap().to_string();
         let version = object["apiVersion"].as_str().unwrap().to_string();
         let kind = object["kind"].as_str().unwrap().to_string();
-        let of = Of::ALL.iter().find(|of| of.resource().kind == kind && of.resource().api_version() == version);
-        let of = of.unwrap_or_else(|| panic!("no store for {version} {kind}"));
+        let mut stores =
+            Of::ALL.iter().filter(|of| of.resource().kind == kind && of.resource().api_version() == version);
+        let of = stores.next().unwrap_or_else(|| panic!("no store for {version} {kind}"));
         let meta = object["metadata"].as_object_mut().unwrap();
         if of.resource().namespaced {
             meta.entry("namespace").or_insert_with(|| "default".into());
@@ -37,7 +39,10 @@ fn load(cache: &Cache, yaml: &str) {
         meta.entry("uid").or_insert_with(|| format!("{}-{name}", kind.to_lowercase()).into());
         meta.entry("resourceVersion").or_insert_with(|| (at + 1).to_string().into());
         meta.entry("creationTimestamp").or_insert_with(|| "2025-12-31T23:00:00Z".into());
-        cache.store(*of).apply_json(&object.to_string(), Source::Watch).unwrap();
+        // Where several parts of a kind are kept, a scenario's controller knows its own.
+        for of in stores.chain([of]) {
+            cache.store(*of).apply_json(&object.to_string(), Source::Watch).unwrap();
+        }
     }
 }
 
@@ -48,6 +53,31 @@ struct Signs;
 impl crate::ports::TokenSigner for Signs {
     fn sign(&self, token: &crate::ports::SecretToken) -> Result<String, String> {
         Ok(format!("{}/{} {} in {}", token.namespace, token.account, token.account_uid, token.secret))
+    }
+}
+
+/// Reads `CN O[,DNS]` as a request, and writes down what it signed.
+impl crate::ports::CertificateAuthority for Signs {
+    fn read(&self, request: &[u8]) -> Result<crate::ports::RequestedCertificate, String> {
+        let text = String::from_utf8_lossy(request).into_owned();
+        let (names, dns) = text.split_once(',').unwrap_or((&text, ""));
+        let (common_name, organization) = names.split_once(' ').ok_or("not a request")?;
+        Ok(crate::ports::RequestedCertificate {
+            common_name: common_name.into(),
+            organizations: vec![organization.into()],
+            dns_names: usize::from(!dns.is_empty()),
+            ..Default::default()
+        })
+    }
+
+    fn sign(&self, request: &[u8], terms: &crate::ports::CertificateTerms) -> Result<String, String> {
+        let usages = terms.usages.join(", ");
+        let names = String::from_utf8_lossy(request);
+        Ok(format!("{names} for {usages} from {} until {}", terms.not_before, terms.not_after))
+    }
+
+    fn expires(&self, certificate: &[u8]) -> Option<Timestamp> {
+        std::str::from_utf8(certificate).ok()?.rsplit(' ').next()?.parse().ok()
     }
 }
 
@@ -67,8 +97,13 @@ fn play(text: &str) -> String {
     load(&cache, text);
     let key = key.split_once('/').map_or_else(|| Key::new("", key), |(namespace, name)| Key::new(namespace, name));
     let controller = CONTROLLERS.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no controller {name}"));
-    let settings =
-        Settings { root_ca: Some("CA".into()), token_signer: Some(std::sync::Arc::new(Signs)), ..Settings::default() };
+    let settings = Settings {
+        root_ca: Some("CA".into()),
+        token_signer: Some(std::sync::Arc::new(Signs)),
+        certificate_authority: Some(std::sync::Arc::new(Signs)),
+        pod_ranges: Range::parse("10.244.0.0/22").map(|cluster| PodRanges { cluster, node_prefix: 24 }),
+        ..Settings::default()
+    };
     let cx = Cx {
         cache: &cache,
         now: Timestamp::from_second(DAY + at).unwrap(),

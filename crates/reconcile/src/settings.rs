@@ -3,7 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ports::TokenSigner;
+use crate::ports::{CertificateAuthority, TokenSigner};
+use crate::range::Range;
+
+/// The cluster's pod addresses, and how they are cut into one range a node.
+#[derive(Clone, Copy, Debug)]
+pub struct PodRanges {
+    pub cluster: Range,
+    /// The length of a node's prefix: 24 gives each 256 addresses.
+    pub node_prefix: u8,
+}
 
 /// Settings shared by all controllers of a process.
 #[derive(Clone, Debug)]
@@ -12,6 +21,10 @@ pub struct Settings {
     pub root_ca: Option<String>,
     /// Fills ServiceAccount token Secrets; none: they get no token.
     pub token_signer: Option<Arc<dyn TokenSigner>>,
+    /// Signs certificates; none: nobody here does.
+    pub certificate_authority: Option<Arc<dyn CertificateAuthority>>,
+    /// Whence nodes get their pods' addresses; none: they get none.
+    pub pod_ranges: Option<PodRanges>,
     /// How long a node may be silent before it is `Unknown`.
     pub node_grace: Duration,
     /// How long a node may take to report for the first time.
@@ -29,6 +42,8 @@ impl Default for Settings {
         Settings {
             root_ca: None,
             token_signer: None,
+            certificate_authority: None,
+            pod_ranges: None,
             node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),
             terminated_pods_max: 12500,

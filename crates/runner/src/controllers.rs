@@ -18,7 +18,7 @@ use crate::execute::{Filler, Shared};
 use crate::queue::Queue;
 use crate::reflector::{Source, reflect};
 use crate::tasks::{Tasks, caught, caught_in};
-use crate::{Error, Options, collector, namespaces, scheduler};
+use crate::{Error, Options, approver, collector, namespaces, scheduler};
 
 /// A controller with its queue.
 struct Running {
@@ -32,6 +32,7 @@ struct Routes {
     running: Vec<Arc<Running>>,
     by_kind: HashMap<Of, Vec<(usize, reconcile::controller::Keys)>>,
     namespaces: Arc<Queue<String>>,
+    signing_requests: Arc<Queue<String>>,
     /// The scheduler, when it runs in the same process.
     scheduler: Option<scheduler::Inbox>,
     /// The cache the routes look keys up in; set once, right after the cache is made.
@@ -49,7 +50,14 @@ impl Routes {
             let failures = Mutex::new(HashMap::new());
             running.push(Arc::new(Running { controller, queue: Queue::default(), failures }));
         }
-        Routes { running, by_kind, namespaces: Arc::new(Queue::default()), scheduler, shared: OnceLock::new() }
+        Routes {
+            running,
+            by_kind,
+            namespaces: Arc::default(),
+            signing_requests: Arc::default(),
+            scheduler,
+            shared: OnceLock::new(),
+        }
     }
 
     fn queue_of(&self, name: &str) -> Option<Arc<Running>> {
@@ -74,6 +82,9 @@ impl Routes {
         if let Some(namespace) = namespaces::concerned(&shared.cache, change) {
             self.namespaces.add(namespace);
         }
+        if let Some(request) = approver::concerned(change) {
+            self.signing_requests.add(request);
+        }
     }
 }
 
@@ -81,7 +92,11 @@ impl Routes {
 fn apis(options: &Options) -> HashMap<&'static str, Api> {
     let Some(accounts) = &options.accounts else { return HashMap::new() };
     let own = CONTROLLERS.iter().map(|c| (c.name, c.account));
-    let apart = [(namespaces::SOURCE, "namespace-controller"), (collector::SOURCE, "generic-garbage-collector")];
+    let apart = [
+        (namespaces::SOURCE, "namespace-controller"),
+        (collector::SOURCE, "generic-garbage-collector"),
+        (approver::SOURCE, approver::ACCOUNT),
+    ];
     let all = own.chain(apart).filter(|(_, account)| !account.is_empty());
     all.map(|(name, account)| (name, Api::new((accounts.0)(account)))).collect()
 }
@@ -119,6 +134,8 @@ pub async fn run(
         tasks.spawn("scheduler", scheduler::work(Api::new(client), letters, listed, options.refused.clone()));
     }
     tasks.spawn(namespaces::SOURCE, namespaces::run(shared.clone(), routes.namespaces.clone()));
+    let authority = options.settings.certificate_authority.clone();
+    tasks.spawn(approver::SOURCE, approver::run(shared.clone(), routes.signing_requests.clone(), authority));
     let quotas = routes.queue_of("resourcequota-controller");
     let counted = shared.clone();
     let collect = collector::run(shared.clone(), move |namespace| {

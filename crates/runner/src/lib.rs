@@ -7,6 +7,7 @@
 //! Start with `controllers.rs`, then `execute.rs`.
 
 mod api;
+mod approver;
 mod collector;
 mod controllers;
 mod election;
@@ -23,6 +24,8 @@ mod testing;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+pub use reconcile::range::Range;
+pub use reconcile::settings::PodRanges;
 pub use reconcile::{Settings, ports};
 use tokio_util::sync::CancellationToken;
 

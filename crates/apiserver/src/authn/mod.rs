@@ -1,5 +1,6 @@
-//! Who is asking: client certificates, ServiceAccount tokens, impersonation, or nobody in particular.
+//! Who is asking: client certificates, ServiceAccount and bootstrap tokens, impersonation, or nobody in particular.
 
+pub mod bootstrap;
 pub mod impersonation;
 pub mod token;
 pub mod x509;
@@ -34,6 +35,12 @@ pub async fn authenticate(server: &Inner, peer: &Peer, headers: &mut HeaderMap) 
     }
     if let Some(bearer) = bearer(headers) {
         headers.remove(header::AUTHORIZATION);
+        if let Some(token) = bootstrap::parse(&bearer) {
+            return bootstrap::authenticate(server, &token).await.map_err(|reason| {
+                tracing::debug!(%reason, "bootstrap token refused");
+                unauthorized()
+            });
+        }
         match token::authenticate(server, &bearer, &[]).await {
             Ok(verified) => return Ok(verified.user),
             Err(reason) => {

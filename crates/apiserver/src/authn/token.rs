@@ -3,13 +3,18 @@
 //! `kubernetes/kubernetes pkg/serviceaccount/{claims,jwt}.go: the claims, and what a token is bound to`.
 
 use admit::UserInfo;
+use base64::Engine;
 use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use machinery::object;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::server::Inner;
+
+/// Marks the token of a Secret that has been out of use for long.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 /// A deleted object still vouches for its tokens this long; clocks differ.
 const LEEWAY_SECONDS: i64 = 60;
@@ -49,6 +54,31 @@ struct Claims {
     kubernetes: Bound,
     nbf: i64,
     sub: String,
+}
+
+/// The issuer of tokens that live as long as the Secret that holds them.
+pub const SECRET_ISSUER: &str = "kubernetes/serviceaccount";
+
+/// What a token says that a Secret of type `kubernetes.io/service-account-token` holds. It names no audience and never
+/// expires: it is good while that Secret holds it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SecretClaims {
+    iss: String,
+    sub: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub account_uid: String,
+}
+
+#[derive(Deserialize)]
+struct Issued {
+    #[serde(default)]
+    iss: String,
 }
 
 /// The key that signs tokens and verifies them.
@@ -104,6 +134,36 @@ impl Signer {
         jsonwebtoken::encode(&header, &claims, &self.encoding)
     }
 
+    /// Signs the token of a ServiceAccount token Secret.
+    pub fn sign_for_secret(
+        &self,
+        namespace: &str,
+        account: &str,
+        account_uid: &str,
+        secret: &str,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        let header = Header { kid: self.jwk.common.key_id.clone(), typ: None, ..Header::new(self.algorithm) };
+        let claims = SecretClaims {
+            iss: SECRET_ISSUER.to_owned(),
+            sub: format!("system:serviceaccount:{namespace}:{account}"),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            account: account.to_owned(),
+            account_uid: account_uid.to_owned(),
+        };
+        jsonwebtoken::encode(&header, &claims, &self.encoding)
+    }
+
+    fn read_for_secret(&self, token: &str) -> Result<SecretClaims, String> {
+        let mut validation = Validation::new(self.algorithm);
+        validation.validate_aud = false;
+        validation.validate_exp = false;
+        validation.set_issuer(&[SECRET_ISSUER]);
+        validation.set_required_spec_claims(&["iss", "sub"]);
+        let data = jsonwebtoken::decode::<SecretClaims>(token, &self.decoding, &validation);
+        data.map(|data| data.claims).map_err(|error| error.to_string())
+    }
+
     fn read(&self, token: &str) -> Result<Claims, String> {
         let mut validation = Validation::new(self.algorithm);
         validation.validate_aud = false;
@@ -135,6 +195,11 @@ impl Signer {
 
 /// Verifies a token for one of `audiences` (the API server's own, when none is named).
 pub async fn authenticate(server: &Inner, token: &str, audiences: &[String]) -> Result<Verified, String> {
+    // Whose rules apply is read before the signature is: both readers then check it.
+    let issued = jsonwebtoken::dangerous::insecure_decode_claims::<Issued>(token).map_err(|e| e.to_string())?;
+    if issued.iss == SECRET_ISSUER {
+        return authenticate_by_secret(server, token, audiences).await;
+    }
     let claims = server.signer.read(token)?;
     let wanted = if audiences.is_empty() { &server.config.audiences } else { audiences };
     let matching: Vec<String> = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
@@ -153,6 +218,47 @@ pub async fn authenticate(server: &Inner, token: &str, audiences: &[String]) -> 
         (None, None) => {}
     }
     Ok(Verified { user: user(&claims), audiences: matching })
+}
+
+/// A token that its Secret still holds, for an account that is still there; it is meant for the API server alone.
+async fn authenticate_by_secret(server: &Inner, token: &str, audiences: &[String]) -> Result<Verified, String> {
+    let own = &server.config.audiences;
+    let wanted = if audiences.is_empty() { own } else { audiences };
+    let matching: Vec<String> = wanted.iter().filter(|audience| own.contains(audience)).cloned().collect();
+    if matching.is_empty() {
+        return Err(format!("token audiences {own:?} is invalid for the target audiences {wanted:?}"));
+    }
+    let claims = server.signer.read_for_secret(token)?;
+    if claims.sub != format!("system:serviceaccount:{}:{}", claims.namespace, claims.account) {
+        return Err("sub claim is invalid".into());
+    }
+    let secret = kinds::by_resource("", "v1", "secrets").ok_or("no such kind")?;
+    let found = server.registry.get(secret, &claims.namespace, &claims.secret).await.map_err(|s| s.message)?;
+    let secret = found.ok_or("Token has been invalidated")?.value;
+    if secret.pointer("/metadata/deletionTimestamp").is_some() {
+        return Err("Token has been invalidated".into());
+    }
+    let held = secret.pointer("/data/token").and_then(Value::as_str).unwrap_or_default();
+    let held = base64::engine::general_purpose::STANDARD.decode(held).map_err(|error| error.to_string())?;
+    // The signature has been checked: only another token of the same Secret could come near, so timing tells nothing.
+    if held != token.as_bytes() {
+        return Err("Token does not match server's copy".into());
+    }
+    let account = Reference { name: claims.account.clone(), uid: claims.account_uid.clone() };
+    check(server, "serviceaccounts", &claims.namespace, &account).await?;
+    let (namespace, name) = (&claims.namespace, &claims.secret);
+    if object::label(&secret, INVALID_SINCE).is_some_and(|since| !since.is_empty()) {
+        return Err(format!(
+            "the token in secret {namespace}/{name} for service account {namespace}/{} has been marked invalid. Use \
+             tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' \
+             label from the secret to temporarily allow use of this token",
+            claims.account
+        ));
+    }
+    let namespace_group = format!("system:serviceaccounts:{namespace}");
+    let mut user = UserInfo::new(claims.sub, &["system:serviceaccounts", &namespace_group]);
+    user.uid = claims.account_uid;
+    Ok(Verified { user, audiences: matching })
 }
 
 fn user(claims: &Claims) -> UserInfo {

@@ -9,10 +9,12 @@ use apiserver::{ApiServer, KubeletClient, SyncTimes};
 use bootstrap::pki::Pki;
 use jiff::Timestamp;
 use journal::{Journal, Record, Subject, What};
+use runner::{PodRanges, Range};
 use store::{Embedded, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::Components;
+use super::keys::{ClusterAuthority, SecretTokens};
 use crate::config::Settings;
 use crate::progress::Progress;
 
@@ -80,14 +82,15 @@ fn config(settings: &Settings, pki: &Pki, journal: &Arc<dyn Journal>) -> apiserv
 
 /// Controllers and scheduler over one cache. Each controller acts under its own ServiceAccount's name, as upstream's do.
 pub fn run_components(
+    settings: &Settings,
     pki: &Pki,
     server: &ApiServer,
     journal: &Arc<dyn Journal>,
     stop: &CancellationToken,
-) -> Components {
+) -> anyhow::Result<Components> {
     let (accounts, journal) = (server.clone(), journal.clone());
     let options = runner::Options {
-        settings: Arc::new(runner::Settings { root_ca: Some(pki.ca.certificate.clone()), ..Default::default() }),
+        settings: Arc::new(controller_settings(settings, pki)?),
         accounts: Some(runner::Accounts::new(move |name| {
             let user = format!("system:serviceaccount:kube-system:{name}");
             accounts.client(UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]))
@@ -109,5 +112,24 @@ pub fn run_components(
         let ended = runner::run_control_plane(controllers, scheduler, options, token).await;
         ("controllers and scheduler", ended.map_err(Into::into))
     });
-    components
+    Ok(components)
+}
+
+fn controller_settings(settings: &Settings, pki: &Pki) -> anyhow::Result<runner::Settings> {
+    // A node that was told its range by hand has it whatever is handed out, so then nothing is.
+    let cluster = Range::parse(&settings.cluster_range.to_string());
+    let pod_ranges = cluster
+        .map(|cluster| PodRanges { cluster, node_prefix: settings.node_range.prefix() })
+        .filter(|ranges| first_range(ranges) == Some(settings.node_range.to_string()));
+    Ok(runner::Settings {
+        pod_ranges,
+        root_ca: Some(pki.ca.certificate.clone()),
+        token_signer: Some(Arc::new(SecretTokens::new(pki)?)),
+        certificate_authority: Some(Arc::new(ClusterAuthority::new(pki))),
+        ..Default::default()
+    })
+}
+
+fn first_range(ranges: &PodRanges) -> Option<String> {
+    ranges.cluster.parts(ranges.node_prefix).next().map(|range| range.to_string())
 }

@@ -1,6 +1,7 @@
 //! `windlass up`: everything in one process, in the order in which one part needs another.
 
 mod control_plane;
+mod keys;
 mod node;
 mod running;
 
@@ -66,7 +67,7 @@ async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()>
         client: &pki.issue_client(ADMIN, Timestamp::now())?,
     };
     let merged = write_kubeconfigs(settings, &access)?;
-    let mut components = control_plane::run_components(&pki, &server, &journal, &stop);
+    let mut components = control_plane::run_components(settings, &pki, &server, &journal, &stop)?;
     if !control_plane_only {
         node::start(settings, &pki, &server, journal, &progress, &stop, &mut components).await?;
     }

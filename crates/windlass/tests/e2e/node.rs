@@ -49,6 +49,11 @@ impl Node {
         node
     }
 
+    /// Where the API server listens.
+    pub fn port(&self) -> u16 {
+        16_500 + self.number
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -65,7 +70,7 @@ impl Node {
             ("--pod-logs-dir", path("logs")),
             ("--kubeconfig", path("admin.conf")),
             ("--node-name", format!("node-{n}")),
-            ("--secure-port", (16_500 + n).to_string()),
+            ("--secure-port", self.port().to_string()),
             ("--kubelet-port", (16_600 + n).to_string()),
             ("--proxy-healthz-bind-address", format!("127.0.0.1:{}", 16_700 + n)),
             ("--proxy-metrics-bind-address", format!("127.0.0.1:{}", 16_800 + n)),

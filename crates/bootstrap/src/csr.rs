@@ -1,0 +1,239 @@
+//! Certificate signing requests: reading what one asks for, and signing it with the cluster's authority.
+//!
+//! kubernetes/kubernetes pkg/controller/certificates/authority: decides what of a request goes into the certificate:
+//! the subject, the alternative names and the key, but none of the extensions it asks for.
+
+use jiff::Timestamp;
+use rcgen::{
+    CertificateParams, CertificateSigningRequestParams, DnType, DnValue, ExtendedKeyUsagePurpose as Usage, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose as Bit, SanType,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::pki::Pair;
+
+/// A request whose signature is its own key's.
+#[derive(Debug)]
+pub struct Request(CertificateSigningRequestParams);
+
+/// Uses of a certificate by the names the certificates API has for them.
+const USES: [(&str, Use); 22] = [
+    ("signing", Use::Bit(Bit::DigitalSignature)),
+    ("digital signature", Use::Bit(Bit::DigitalSignature)),
+    ("content commitment", Use::Bit(Bit::ContentCommitment)),
+    ("key encipherment", Use::Bit(Bit::KeyEncipherment)),
+    ("key agreement", Use::Bit(Bit::KeyAgreement)),
+    ("data encipherment", Use::Bit(Bit::DataEncipherment)),
+    ("cert sign", Use::Bit(Bit::KeyCertSign)),
+    ("crl sign", Use::Bit(Bit::CrlSign)),
+    ("encipher only", Use::Bit(Bit::EncipherOnly)),
+    ("decipher only", Use::Bit(Bit::DecipherOnly)),
+    ("any", Use::Extended(&[2, 5, 29, 37, 0])),
+    ("server auth", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 1])),
+    ("client auth", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 2])),
+    ("code signing", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 3])),
+    ("email protection", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 4])),
+    ("s/mime", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 4])),
+    ("ipsec end system", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 5])),
+    ("ipsec tunnel", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 6])),
+    ("ipsec user", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 7])),
+    ("timestamping", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 8])),
+    ("ocsp signing", Use::Extended(&[1, 3, 6, 1, 5, 5, 7, 3, 9])),
+    ("microsoft sgc", Use::Extended(&[1, 3, 6, 1, 4, 1, 311, 10, 3, 3])),
+];
+
+#[derive(Clone, Copy)]
+enum Use {
+    Bit(Bit),
+    /// An object identifier.
+    Extended(&'static [u64]),
+}
+
+/// How many alternative names of each kind a request has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NameCounts {
+    pub dns_names: usize,
+    pub email_addresses: usize,
+    pub ip_addresses: usize,
+    pub uris: usize,
+}
+
+impl Request {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// The text is no `CERTIFICATE REQUEST` in PEM, is malformed, or is not signed by the key it names.
+    pub fn read(pem: &[u8]) -> Result<Request, String> {
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|_| NO_REQUEST.to_string())?;
+        if block.label != "CERTIFICATE REQUEST" {
+            return Err(NO_REQUEST.into());
+        }
+        let read = CertificateSigningRequestParams::from_der(&block.contents.as_slice().into());
+        read.map(Request).map_err(|error| error.to_string())
+    }
+
+    pub fn common_name(&self) -> String {
+        self.named(&DnType::CommonName).pop().unwrap_or_default()
+    }
+
+    pub fn organizations(&self) -> Vec<String> {
+        self.named(&DnType::OrganizationName)
+    }
+
+    fn named(&self, kind: &DnType) -> Vec<String> {
+        let all = self.0.params.distinguished_name.iter().filter(|(of, _)| *of == kind);
+        all.map(|(_, value)| text(value)).collect()
+    }
+
+    pub fn names(&self) -> NameCounts {
+        let mut counts = NameCounts::default();
+        for name in &self.0.params.subject_alt_names {
+            match name {
+                SanType::DnsName(_) => counts.dns_names += 1,
+                SanType::Rfc822Name(_) => counts.email_addresses += 1,
+                SanType::IpAddress(_) => counts.ip_addresses += 1,
+                SanType::URI(_) => counts.uris += 1,
+                _ => {}
+            }
+        }
+        counts
+    }
+
+    /// Signs the request for these uses; the certificate does not outlive the authority.
+    ///
+    /// # Errors
+    /// A use is unknown, the authority has expired at `not_before`, or it cannot sign.
+    pub fn sign(
+        mut self,
+        authority: &Pair,
+        uses: &[String],
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<String, String> {
+        let failed = |error: rcgen::Error| error.to_string();
+        let key = KeyPair::from_pem(&authority.key).map_err(failed)?;
+        let issuer = Issuer::from_ca_cert_pem(&authority.certificate, key).map_err(failed)?;
+        let last = expires(authority.certificate.as_bytes()).ok_or("the signer's certificate cannot be read")?;
+        if not_before >= last {
+            return Err(format!("the signer has expired: NotAfter={last}"));
+        }
+        let asked = &mut self.0.params;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = asked.distinguished_name.clone();
+        params.subject_alt_names = std::mem::take(&mut asked.subject_alt_names);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.not_before = std::time::SystemTime::from(not_before).into();
+        params.not_after = std::time::SystemTime::from(not_after.min(last)).into();
+        params.use_authority_key_identifier_extension = true;
+        for name in uses {
+            let (_, known) =
+                USES.iter().find(|(known, _)| known == name).ok_or(format!("unrecognized usage values: [{name:?}]"))?;
+            match known {
+                Use::Bit(bit) => params.key_usages.push(*bit),
+                Use::Extended(oid) => params.extended_key_usages.push(Usage::Other(oid.to_vec())),
+            }
+        }
+        *asked = params;
+        Ok(self.0.signed_by(&issuer).map_err(failed)?.pem())
+    }
+}
+
+const NO_REQUEST: &str = "PEM block type must be CERTIFICATE REQUEST";
+
+fn text(value: &DnValue) -> String {
+    match value {
+        DnValue::Utf8String(text) => text.clone(),
+        DnValue::PrintableString(text) => text.as_str().to_owned(),
+        DnValue::Ia5String(text) => text.as_str().to_owned(),
+        DnValue::TeletexString(text) => text.as_str().to_owned(),
+        // Text of two or four bytes a character is no name that Kubernetes knows.
+        _ => String::new(),
+    }
+}
+
+/// When a certificate in PEM expires; none for what is none.
+pub fn expires(certificate: &[u8]) -> Option<Timestamp> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(certificate).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x509_parser::extensions::ParsedExtension;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn authority() -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = std::time::SystemTime::from(at("2026-01-01T00:00:00Z")).into();
+        params.not_after = std::time::SystemTime::from(at("2027-01-01T00:00:00Z")).into();
+        Pair { certificate: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    }
+
+    /// A node's request, which also asks to be an authority itself.
+    fn request() -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(DnType::CommonName, "system:node:n");
+        params.subject_alt_names = vec![SanType::DnsName("n.example.org".try_into().unwrap())];
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![Bit::KeyCertSign];
+        params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    }
+
+    fn signed(uses: &[&str], until: &str) -> Result<String, String> {
+        let uses: Vec<String> = uses.iter().map(|u| (*u).to_string()).collect();
+        let read = Request::read(request().as_bytes()).unwrap();
+        read.sign(&authority(), &uses, at("2026-06-01T00:00:00Z"), at(until))
+    }
+
+    #[test]
+    fn a_request_says_who_and_where() {
+        let read = Request::read(request().as_bytes()).unwrap();
+        assert_eq!(read.common_name(), "system:node:n");
+        assert_eq!(read.organizations(), ["system:nodes"]);
+        assert_eq!(read.names(), NameCounts { dns_names: 1, ..NameCounts::default() });
+    }
+
+    #[test]
+    fn a_certificate_has_the_granted_uses_and_no_authority() {
+        let pem = signed(&["digital signature", "client auth"], "2026-07-01T00:00:00Z").unwrap();
+        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let (_, certificate) = X509Certificate::from_der(&block.contents).unwrap();
+        assert!(certificate.subject().to_string().contains("CN=system:node:n"), "{}", certificate.subject());
+        let extensions: Vec<&ParsedExtension> = certificate.extensions().iter().map(|e| e.parsed_extension()).collect();
+        assert!(extensions.iter().any(|e| matches!(e, ParsedExtension::BasicConstraints(b) if !b.ca)));
+        let bits = extensions.iter().find_map(|e| match e {
+            ParsedExtension::KeyUsage(bits) => Some((bits.digital_signature(), bits.key_cert_sign())),
+            _ => None,
+        });
+        assert_eq!(bits, Some((true, false)));
+        let uses = extensions.iter().find_map(|e| match e {
+            ParsedExtension::ExtendedKeyUsage(uses) => Some((uses.client_auth, uses.server_auth)),
+            _ => None,
+        });
+        assert_eq!(uses, Some((true, false)));
+        assert_eq!(expires(pem.as_bytes()), Some(at("2026-07-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_certificate_does_not_outlive_its_authority() {
+        let pem = signed(&["client auth"], "2030-01-01T00:00:00Z").unwrap();
+        assert_eq!(expires(pem.as_bytes()), Some(at("2027-01-01T00:00:00Z")));
+    }
+
+    #[test]
+    fn what_cannot_be_signed_says_why() {
+        assert_eq!(signed(&["flying"], "2026-07-01T00:00:00Z").unwrap_err(), "unrecognized usage values: [\"flying\"]");
+        assert_eq!(Request::read(b"rubbish").unwrap_err(), NO_REQUEST);
+        let forged = request().replace("A", "B");
+        assert!(Request::read(forged.as_bytes()).is_err());
+    }
+}
