@@ -407,10 +407,17 @@ impl Draft<'_> {
         }
     }
 
+    /// The nodes that an update concerns: those that shall have a pod, and those that still have one.
+    fn nodes_to_update(&self, desired: &[String]) -> Vec<String> {
+        let known = self.nodes.iter().map(|n| meta::name(&n.metadata));
+        let concerned = |name: &&str| self.by_node.contains_key(*name) || desired.iter().any(|d| d == name);
+        known.filter(concerned).map(str::to_string).collect()
+    }
+
     fn replace_in_place(&mut self, desired: &[String], most: i32) {
         let (mut unavailable, mut candidates) = (0, Vec::new());
-        for node in desired {
-            let pods = self.by_node.get(node).cloned().unwrap_or_default();
+        for node in self.nodes_to_update(desired) {
+            let pods = self.by_node.get(&node).cloned().unwrap_or_default();
             match self.pair(&pods) {
                 None | Some((None, None)) | Some((Some(_), Some(_))) => unavailable += 1,
                 Some((Some(new), None)) => unavailable += i32::from(!self.available(&new)),
@@ -426,18 +433,27 @@ impl Draft<'_> {
     }
 
     fn replace_with_surge(&mut self, desired: &[String], most: i32) {
-        let (mut surging, mut candidates) = (0, Vec::new());
-        for node in desired {
-            let pods = self.by_node.get(node).cloned().unwrap_or_default();
-            match self.pair(&pods) {
-                None => surging += 1,
-                Some((_, None)) => {}
-                Some((None, Some(old))) if !self.available(&old) => self.create.push(node.clone()),
-                Some((None, Some(_))) => candidates.push(node.clone()),
-                Some((Some(new), Some(old))) if self.available(&new) => self.delete.push(old),
-                Some((Some(_), Some(_))) => surging += 1,
+        let (mut surging, mut serving, mut candidates, mut unwanted) = (0, 0, Vec::new(), Vec::new());
+        for node in self.nodes_to_update(desired) {
+            let pods = self.by_node.get(&node).cloned().unwrap_or_default();
+            let Some((new, old)) = self.pair(&pods) else {
+                surging += 1;
+                continue;
+            };
+            serving += i32::from(old.as_ref().or(new.as_ref()).is_some_and(|pod| self.available(pod)));
+            match (new, old, desired.contains(&node)) {
+                (_, None, _) => {}
+                (None, Some(old), false) if !self.available(&old) => self.delete.push(old),
+                (None, Some(old), false) => unwanted.push(old),
+                (None, Some(old), true) if !self.available(&old) => self.create.push(node),
+                (None, Some(_), true) => candidates.push(node),
+                (Some(new), Some(old), _) if self.available(&new) => self.delete.push(old),
+                (Some(_), Some(_), _) => surging += 1,
             }
         }
+        // A pod that would not be started where it is serves until another does so in its place.
+        let spare = usize::try_from(serving - desired.len() as i32).unwrap_or(0);
+        self.delete.extend(unwanted.into_iter().take(spare));
         let room = usize::try_from(most - surging).unwrap_or(0);
         self.create.extend(candidates.into_iter().take(room));
     }

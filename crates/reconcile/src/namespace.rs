@@ -165,3 +165,89 @@ fn conditions_of(view: &View<'_>, left: &[&Content]) -> [(&'static str, Wanted);
         ("NamespaceFinalizersRemaining", finalizers),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, from_value, json};
+
+    fn namespace() -> Namespace {
+        from_value(json!({
+            "metadata": {"name": "n", "uid": "n", "resourceVersion": "9", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"finalizers": ["kubernetes", "example.org/mine"]}, "status": {"phase": "Terminating"},
+        }))
+        .unwrap()
+    }
+
+    fn content(plural: &'static str, objects: &[Value]) -> Content {
+        let resource = Resource::builtin("", "v1", plural, "Thing", true);
+        Content { resource, objects: objects.iter().map(|o| from_value(o.clone()).unwrap()).collect() }
+    }
+
+    fn planned(content: Vec<Content>, undiscovered: &[&str], errors: &[&str]) -> Plan {
+        let namespace = namespace();
+        let text = |all: &[&str]| all.iter().map(|t| (*t).to_string()).collect();
+        let view = View { namespace: &namespace, content, undiscovered: text(undiscovered), errors: text(errors) };
+        plan(&view, "2026-01-01T00:00:10Z".parse().unwrap())
+    }
+
+    /// The conditions that are true, with their messages.
+    fn troubles(plan: &Plan) -> Vec<String> {
+        let Some(Action { verb: Verb::Update { object, .. }, .. }) = &plan.status else { return Vec::new() };
+        let all = object["status"]["conditions"].as_array().unwrap();
+        let wrong = all.iter().filter(|c| c["status"] == "True");
+        wrong.map(|c| format!("{}: {}", c["reason"].as_str().unwrap(), c["message"].as_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn pods_go_before_all_else() {
+        let there = json!({"name": "a"});
+        let plan = planned(vec![content("configmaps", &[there.clone()]), content("pods", &[there])], &[], &[]);
+        assert!(plan.to_text().starts_with("delete all pods of n\nstatus namespaces n\n"), "{}", plan.to_text());
+        assert_eq!(plan.actions.len(), 1);
+        assert_eq!(plan.requeue_after, Some(LOOK_AGAIN));
+    }
+
+    #[test]
+    fn what_is_going_already_is_waited_for_and_told() {
+        let going = json!({"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.org/f"]});
+        let plan = planned(vec![content("configmaps", &[going])], &[], &[]);
+        assert!(plan.actions.is_empty());
+        assert_eq!(
+            troubles(&plan),
+            [
+                "SomeResourcesRemain: Some resources are remaining: configmaps. has 1 resource instances",
+                "SomeFinalizersRemain: Some content in the namespace has finalizers remaining: example.org/f in 1 resource instances",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_namespace_is_let_go_with_the_finalizers_of_others() {
+        let plan = planned(vec![content("pods", &[])], &[], &[]);
+        let text = plan.to_text();
+        assert!(text.starts_with("update namespaces n/finalize\n"), "{text}");
+        assert!(text.contains(r#""spec":{"finalizers":["example.org/mine"]}"#), "{text}");
+    }
+
+    #[test]
+    fn what_could_not_be_asked_or_deleted_holds_it() {
+        let plan = planned(Vec::new(), &["metrics.k8s.io/v1beta1"], &["it was refused"]);
+        assert!(plan.actions.is_empty());
+        assert_eq!(
+            troubles(&plan),
+            [
+                "DiscoveryFailed: Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: metrics.k8s.io/v1beta1",
+                "ContentDeletionFailed: Failed to delete all resource types, 1 remaining: it was refused",
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_namespace_that_goes_and_waits_for_us_concerns_us() {
+        let mut namespace = namespace();
+        assert!(waits(&namespace));
+        namespace.spec.as_mut().unwrap().finalizers = None;
+        assert!(!waits(&namespace));
+    }
+}

@@ -250,3 +250,68 @@ fn a_failed_binding_frees_the_room_and_waits() {
     assert!(cluster.next_wake().unwrap() > at(1));
     assert_eq!(step(&mut cluster, at(3)), "a -> n1");
 }
+
+/// A node with an image of so many megabytes.
+fn with_image(name: &str, image: &str, megabytes: i64, spec: serde_json::Value) -> ClusterEvent {
+    let ClusterEvent::Node(Change::Set(plain)) =
+        node(name, "4", "8Gi", json!({ "kubernetes.io/hostname": name }), spec)
+    else {
+        panic!("no node");
+    };
+    let mut node = plain.as_ref().clone();
+    let images = json!([{ "names": [image], "sizeBytes": megabytes * 1024 * 1024 }]);
+    node.status.as_mut().unwrap().images = serde_json::from_value(images).unwrap();
+    ClusterEvent::Node(Change::Set(Arc::new(node)))
+}
+
+#[test]
+fn the_node_that_has_the_image_is_preferred() {
+    for (has, lacks) in [("n1", "n2"), ("n2", "n1")] {
+        // An image without a tag is the one tagged latest.
+        let there = with_image(has, "i:latest", 900, json!({}));
+        let mut cluster =
+            cluster(vec![there, with_image(lacks, "other:latest", 900, json!({})), set(&pod("a", "1", json!({})))]);
+        assert_eq!(step(&mut cluster, at(1)), format!("a -> {has}"));
+    }
+}
+
+#[test]
+fn an_image_too_small_to_matter_decides_nothing() {
+    let nodes =
+        |image: &str| vec![with_image("n1", image, 20, json!({})), with_image("n2", "other:latest", 20, json!({}))];
+    let chosen = |nodes: Vec<ClusterEvent>| {
+        let mut cluster = cluster(nodes);
+        cluster.on_event(&set(&pod("a", "1", json!({}))), at(0));
+        step(&mut cluster, at(1))
+    };
+    assert_eq!(chosen(nodes("i:latest")), chosen(nodes("another:latest")));
+}
+
+/// kubernetes/kubernetes pkg/scheduler/apis/config/v1/default_plugins.go: images count once, preferred affinity twice,
+/// taints three times.
+#[test]
+fn taints_outweigh_affinity_and_affinity_outweighs_images() {
+    let affinity = json!({ "affinity": { "nodeAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": [
+        { "weight": 1, "preference": { "matchExpressions": [
+            { "key": "kubernetes.io/hostname", "operator": "In", "values": ["n2"] } ] } } ] } } });
+    let chosen = |taint: bool| {
+        let taints = json!({ "taints": [{ "key": "k", "effect": "PreferNoSchedule" }] });
+        let second = with_image("n2", "other:latest", 900, if taint { taints } else { json!({}) });
+        let wanting = set(&pod("a", "1", affinity.clone()));
+        let mut cluster = cluster(vec![with_image("n1", "i:latest", 2000, json!({})), second, wanting]);
+        step(&mut cluster, at(1))
+    };
+    assert_eq!(chosen(false), "a -> n2");
+    assert_eq!(chosen(true), "a -> n1");
+}
+
+#[test]
+fn after_five_minutes_a_refused_pod_is_tried_again_though_nothing_happened() {
+    let mut cluster = cluster(vec![plain("n1", "500m"), set(&pod("a", "1", json!({})))]);
+    let refused = format!("a: 0/1 nodes are available: 1 Insufficient cpu. {NO_HELP}");
+    assert_eq!(step(&mut cluster, at(1)), refused);
+    assert_eq!(step(&mut cluster, at(300)), "nothing to do");
+    assert_eq!(cluster.next_wake(), Some(at(301)));
+    assert_eq!(step(&mut cluster, at(301)), refused);
+    assert_eq!(step(&mut cluster, at(302)), "nothing to do");
+}

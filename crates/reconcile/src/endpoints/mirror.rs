@@ -19,6 +19,9 @@ use crate::plan::{Action, Plan};
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+/// Annotations that are about the Endpoints alone.
+const OWN: [&str; 2] =
+    ["endpoints.kubernetes.io/last-change-trigger-time", "kubectl.kubernetes.io/last-applied-configuration"];
 const ADDRESSES_MAX: usize = 1000;
 
 pub static ENDPOINTSLICE_MIRRORING: Controller = Controller {
@@ -71,8 +74,12 @@ fn plan(view: &View) -> Plan {
             match left.iter().position(same_place).map(|at| left.remove(at)) {
                 None => plan.actions.push(Action::create(&wanted)),
                 Some(had) => {
-                    if had.endpoints != wanted.endpoints || had.metadata.labels != wanted.metadata.labels {
+                    let (before, after) = (&had.metadata, &wanted.metadata);
+                    let annotated =
+                        before.annotations.clone().unwrap_or_default() == after.annotations.clone().unwrap_or_default();
+                    if had.endpoints != wanted.endpoints || before.labels != after.labels || !annotated {
                         let mut updated = had.as_ref().clone();
+                        updated.metadata.annotations = wanted.metadata.annotations;
                         updated.endpoints = wanted.endpoints;
                         updated.metadata.labels = wanted.metadata.labels;
                         plan.actions.push(Action::update(&updated));
@@ -92,6 +99,8 @@ fn slice_of(endpoints: &Endpoints, subset: &EndpointSubset, family: &str) -> End
     let mut labels: BTreeMap<String, String> = endpoints.metadata.labels.clone().unwrap_or_default();
     labels.insert(SERVICE_NAME.into(), meta::name(&endpoints.metadata).into());
     labels.insert(MANAGED_BY.into(), MANAGER.into());
+    let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
+    annotations.retain(|name, _| !OWN.contains(&name.as_str()));
     let ports = subset.ports.iter().flatten().map(|p| EndpointPort {
         name: Some(p.name.clone().unwrap_or_default()),
         port: Some(p.port),
@@ -106,6 +115,7 @@ fn slice_of(endpoints: &Endpoints, subset: &EndpointSubset, family: &str) -> End
             generate_name: Some(format!("{}-", meta::name(&endpoints.metadata))),
             namespace: endpoints.metadata.namespace.clone(),
             labels: Some(labels),
+            annotations: (!annotations.is_empty()).then_some(annotations),
             owner_references: Some(vec![meta::controller_reference(endpoints)]),
             ..Default::default()
         },
