@@ -450,6 +450,7 @@ kept! {
     priority_classes: PriorityClass in scheduling v1;
     csi_nodes: CSINode in storage v1;
     service_cidrs: ServiceCIDR in networking v1;
+    attributes_classes: VolumeAttributesClass in storage v1;
     =>
     #[fields("type=bootstrap.kubernetes.io/token")]
     bootstrap_tokens: BootstrapToken of Secret;

@@ -94,6 +94,7 @@ pub static CONTROLLERS: &[&Controller] = &[
     &crate::quota::RESOURCEQUOTA,
     &crate::protection::PVCPROTECTION,
     &crate::protection::PVPROTECTION,
+    &crate::protection::VACPROTECTION,
     &crate::binder::CLAIMBINDER,
     &crate::binder::VOLUMEBINDER,
     &crate::ephemeral::EPHEMERALVOLUME,

@@ -44,7 +44,9 @@ pub struct Options {
 
 /// Takes a pod and why no node is fit for it.
 #[derive(Clone)]
-pub struct Refused(Arc<dyn Fn(&Pod, &str) + Send + Sync>);
+pub struct Refused(Arc<Tell>);
+
+type Tell = dyn Fn(&Pod, &str) + Send + Sync;
 
 impl Refused {
     pub fn new(tell: impl Fn(&Pod, &str) + Send + Sync + 'static) -> Refused {

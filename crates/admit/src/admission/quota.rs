@@ -78,12 +78,12 @@ fn pod(pod: &Pod, usage: &mut Usage) {
     let [requests, limits] = totals;
     for (name, amount) in requests {
         if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-            add(usage, name.clone(), amount.clone());
+            add(usage, name.clone(), amount);
         }
         if !name.starts_with("hugepages-") || name.starts_with("requests.") {
             add(usage, format!("requests.{name}"), amount);
         } else {
-            add(usage, format!("requests.{name}"), amount.clone());
+            add(usage, format!("requests.{name}"), amount);
             add(usage, name, amount);
         }
     }
@@ -133,7 +133,7 @@ fn claim(claim: &PersistentVolumeClaim, usage: &mut Usage) {
     let Some(size) = requests.and_then(|r| r.get("storage")).and_then(|text| Quantity::parse(&text.0).ok()) else {
         return;
     };
-    add(usage, "requests.storage", size.clone());
+    add(usage, "requests.storage", size);
     if let Some(class) = class {
         add(usage, format!("{class}.storageclass.storage.k8s.io/requests.storage"), size);
     }
@@ -223,7 +223,7 @@ pub fn admit(
             .filter(|(resource, _)| hard.contains_key(*resource))
             .map(|(resource, amount)| {
                 let less = before.get(resource).cloned().unwrap_or_else(|| one(0));
-                (resource.clone(), amount.clone() - less)
+                (resource.clone(), *amount - less)
             })
             .filter(|(_, amount)| !amount.is_zero())
             .collect();
@@ -231,7 +231,7 @@ pub fn admit(
             continue;
         }
         let mut total = used.clone();
-        delta.iter().for_each(|(resource, amount)| add(&mut total, resource.clone(), amount.clone()));
+        delta.iter().for_each(|(resource, amount)| add(&mut total, resource.clone(), *amount));
         let over: Vec<&String> =
             delta.keys().filter(|r| delta[*r].sign() > 0 && total.get(*r) > hard.get(*r)).collect();
         if !over.is_empty() {
