@@ -7,12 +7,12 @@ use admit::admission::{Request, View, quota};
 use admit::escalation::Grant;
 use admit::{Attributes, UserInfo};
 use k8s_openapi::api::core::v1::{
-    LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
+    LimitRange, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::IngressClass;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
 use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -73,6 +73,18 @@ impl View for AdmissionView<'_> {
 
     fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
         self.caches.get("", "persistentvolumeclaims", &format!("{namespace}/{name}"))
+    }
+
+    fn csi_driver_of_claim(&self, namespace: &str, claim: &str) -> Option<String> {
+        let volume = self.claim(namespace, claim)?.spec.as_ref()?.volume_name.clone()?;
+        let volume = self.caches.get::<PersistentVolume>("", "persistentvolumes", &volume)?;
+        volume.spec.as_ref()?.csi.as_ref().map(|csi| csi.driver.clone())
+    }
+
+    fn csi_audiences(&self, driver: &str) -> Vec<String> {
+        let driver = self.caches.get::<CSIDriver>("storage.k8s.io", "csidrivers", driver);
+        let requests = driver.iter().flat_map(|driver| driver.spec.token_requests.iter().flatten());
+        requests.map(|request| request.audience.clone()).collect()
     }
 
     fn allowed(&self, verb: &str, group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> bool {

@@ -91,15 +91,33 @@ impl NodeView for CacheView<'_> {
         claim.spec.as_ref()?.volume_name.clone()
     }
 
+    /// `kubernetes/kubernetes pkg/api/v1/persistentvolume/util.go: VisitPVSecretNames`, what is kubeletVisible of it.
     fn secrets_of_volume(&self, volume: &str) -> Vec<(String, String)> {
         let Some(volume) = self.get::<PersistentVolume>("", "persistentvolumes", volume) else { return Vec::new() };
-        let Some(csi) = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref()) else { return Vec::new() };
-        let references = [&csi.node_publish_secret_ref, &csi.node_stage_secret_ref, &csi.node_expand_secret_ref];
-        references
+        let Some(spec) = volume.spec.as_ref() else { return Vec::new() };
+        let csi = spec.csi.as_ref();
+        let references = [
+            csi.and_then(|csi| csi.node_publish_secret_ref.as_ref()),
+            csi.and_then(|csi| csi.node_stage_secret_ref.as_ref()),
+            csi.and_then(|csi| csi.node_expand_secret_ref.as_ref()),
+            spec.cephfs.as_ref().and_then(|source| source.secret_ref.as_ref()),
+            spec.cinder.as_ref().and_then(|source| source.secret_ref.as_ref()),
+            spec.flex_volume.as_ref().and_then(|source| source.secret_ref.as_ref()),
+            spec.rbd.as_ref().and_then(|source| source.secret_ref.as_ref()),
+            spec.scale_io.as_ref().map(|source| &source.secret_ref),
+            spec.iscsi.as_ref().and_then(|source| source.secret_ref.as_ref()),
+        ];
+        // A secret without a namespace is the claim's.
+        let of_claim = spec.claim_ref.as_ref().and_then(|claim| claim.namespace.clone()).unwrap_or_default();
+        let within = |given: Option<&String>| given.filter(|ns| !ns.is_empty()).unwrap_or(&of_claim).clone();
+        let mut secrets: Vec<(String, String)> = references
             .into_iter()
             .flatten()
-            .filter_map(|reference| Some((reference.namespace.clone()?, reference.name.clone()?)))
-            .collect()
+            .filter_map(|reference| Some((within(reference.namespace.as_ref()), reference.name.clone()?)))
+            .collect();
+        let azure = spec.azure_file.as_ref();
+        secrets.extend(azure.map(|file| (within(file.secret_namespace.as_ref()), file.secret_name.clone())));
+        secrets
     }
 
     fn node_of(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<String> {

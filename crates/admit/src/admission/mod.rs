@@ -84,6 +84,10 @@ pub trait View {
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>>;
     fn node(&self, name: &str) -> Option<Arc<Node>>;
     fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>>;
+    /// The CSI driver of the volume that a claim is bound to.
+    fn csi_driver_of_claim(&self, namespace: &str, claim: &str) -> Option<String>;
+    /// The audiences of the tokens that a CSI driver is to be given.
+    fn csi_audiences(&self, driver: &str) -> Vec<String>;
     /// Whether the request's user may do this as well.
     fn allowed(&self, verb: &str, group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> bool;
 }

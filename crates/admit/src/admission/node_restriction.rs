@@ -2,6 +2,7 @@
 //!
 //! kubernetes/kubernetes plugin/pkg/admission/noderestriction/admission.go
 
+use k8s_openapi::api::core::v1::Pod;
 use machinery::gvk::GroupResource;
 use machinery::status::Status;
 use serde_json::Value;
@@ -164,7 +165,39 @@ fn token(request: &Request, view: &dyn View, node: &str, new: Option<&Value>) ->
     if pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) != Some(node) {
         return Err(request.forbidden("node requested token bound to a pod scheduled on a different node"));
     }
-    Ok(())
+    let audiences = new.and_then(|t| t["spec"]["audiences"].as_array()).map(Vec::as_slice).unwrap_or_default();
+    let audience = match audiences {
+        [] => "",
+        [one] => one.as_str().unwrap_or_default(),
+        _ => return Err(request.forbidden("node may only request 0 or 1 audiences")),
+    };
+    let verb = "request-serviceaccounts-token-audience";
+    if names_audience(request, view, &pod, audience)
+        || view.allowed(verb, request.group, audience, "", request.namespace, request.name)
+    {
+        return Ok(());
+    }
+    let user = &request.user.name;
+    Err(request.forbidden(format_args!("{user} is not authorized to request tokens for audience {audience:?}")))
+}
+
+/// Whether a volume of the pod is to hold a token for the audience, or a CSI driver of one is given such a token.
+fn names_audience(request: &Request, view: &dyn View, pod: &Pod, audience: &str) -> bool {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()).any(|volume| {
+        let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        let mut tokens = projected.filter_map(|source| source.service_account_token.as_ref());
+        if tokens.any(|token| token.audience.as_deref().unwrap_or_default() == audience) {
+            return true;
+        }
+        let claim = match (&volume.ephemeral, &volume.persistent_volume_claim) {
+            (Some(_), _) => Some(format!("{name}-{}", volume.name)),
+            (None, claim) => claim.as_ref().map(|claim| claim.claim_name.clone()),
+        };
+        let of_claim = claim.and_then(|claim| view.csi_driver_of_claim(request.namespace, &claim));
+        let driver = of_claim.or_else(|| volume.csi.as_ref().map(|csi| csi.driver.clone()));
+        driver.is_some_and(|driver| view.csi_audiences(&driver).iter().any(|given| given == audience))
+    })
 }
 
 fn own_name(request: &Request, node: &str, new: Option<&Value>, what: &str) -> Result<(), Status> {

@@ -13,6 +13,7 @@ struct Cluster {
     priorities: Vec<Value>,
     storage: Vec<Value>,
     node: Value,
+    pod: Value,
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Option<Arc<T>> {
@@ -49,13 +50,19 @@ impl View for Cluster {
         Vec::new()
     }
     fn pod(&self, _: &str, _: &str) -> Option<Arc<Pod>> {
-        None
+        typed(&self.pod)
     }
     fn node(&self, _: &str) -> Option<Arc<Node>> {
         typed(&self.node)
     }
     fn claim(&self, _: &str, _: &str) -> Option<Arc<PersistentVolumeClaim>> {
         None
+    }
+    fn csi_driver_of_claim(&self, _: &str, claim: &str) -> Option<String> {
+        (claim == "claim").then(|| "driver".to_owned())
+    }
+    fn csi_audiences(&self, driver: &str) -> Vec<String> {
+        if driver == "driver" { vec!["of-driver".to_owned()] } else { Vec::new() }
     }
     fn allowed(&self, _: &str, _: &str, _: &str, _: &str, _: &str, _: &str) -> bool {
         false
@@ -257,4 +264,39 @@ fn a_resize_stays_within_the_limits_of_its_namespace_and_node() {
     assert_eq!(change(&cluster, "resize", &sized("2")), full);
     assert_eq!(change(&cluster, "resize", &sized("1")), "admitted");
     assert_eq!(change(&cluster, "", &sized("3")), "admitted");
+}
+
+#[test]
+fn a_kubelet_asks_only_for_audiences_that_its_pod_names() {
+    let kubelet = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let mut cluster = cluster();
+    let token = |audience: &str| json!({"name": "t", "projected": {"sources": [{"serviceAccountToken": {"audience": audience, "path": "t"}}]}});
+    cluster.pod = pod();
+    cluster.pod["metadata"]["uid"] = json!("u");
+    cluster.pod["spec"]["nodeName"] = json!("n1");
+    cluster.pod["spec"]["volumes"] =
+        json!([token("vault"), {"name": "v", "persistentVolumeClaim": {"claimName": "claim"}}]);
+    let ask = |cluster: &Cluster, audiences: Value| {
+        let request = Request {
+            kind: "TokenRequest",
+            resource: "serviceaccounts",
+            subresource: "token",
+            name: "sa",
+            ..create(&kubelet, "")
+        };
+        let asked = json!({"spec": {"audiences": audiences, "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": "u"}}});
+        validate(&request, cluster, Some(&asked), None).map_or_else(|status| status.message, |()| "admitted".to_owned())
+    };
+    assert_eq!(ask(&cluster, json!(["vault"])), "admitted");
+    assert_eq!(ask(&cluster, json!(["of-driver"])), "admitted");
+    let refused = |audience: &str| {
+        format!(
+            "serviceaccounts \"sa\" is forbidden: system:node:n1 is not authorized to request tokens for audience {audience:?}"
+        )
+    };
+    assert_eq!((ask(&cluster, json!(["other"])), ask(&cluster, json!([]))), (refused("other"), refused("")));
+    let words = "serviceaccounts \"sa\" is forbidden: node may only request 0 or 1 audiences";
+    assert_eq!(ask(&cluster, json!(["vault", "of-driver"])), words);
+    cluster.pod["spec"]["volumes"] = json!([token("")]);
+    assert_eq!(ask(&cluster, Value::Null), "admitted");
 }

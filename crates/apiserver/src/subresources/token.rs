@@ -32,6 +32,8 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     }
     let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut request = codec::typed(payload, TOKEN_REQUEST)?;
+    // Asked first, of the request as it came: an audience is not filled in yet.
+    admission::validate(cx, Operation::Create, Some(&request), None).await?;
     check_name(cx, &request)?;
     let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
     let account = found.ok_or_else(|| cx.not_found())?.value;
@@ -42,7 +44,6 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     managed::record_part(cx, &mut request, TOKEN_REQUEST, &options.field_manager, "token");
     let audiences = fill_in(cx, &mut request, &account)?;
     check(wanted)?;
-    admission::validate(cx, Operation::Create, Some(&request), None).await?;
     let mut bound =
         Bound { namespace: cx.info.namespace.clone(), serviceaccount: reference(&account), ..Bound::default() };
     match request.pointer("/spec/boundObjectRef").filter(|to| !to.is_null()) {
