@@ -112,8 +112,14 @@ impl Encoded {
             match &bytes[key.0..key.1] {
                 b"metadata" => {
                     (wanted, has_metadata) = (wanted - 1, true);
+                    let start = scan.at;
                     copied = self.splice(&mut scan, copied, out)?;
-                    scan.next_member()?;
+                    // In what we store `metadata` comes last of the three, and need not be stepped over.
+                    if wanted > 0 {
+                        scan.at = start;
+                        scan.value()?;
+                        scan.next_member()?;
+                    }
                 }
                 b"apiVersion" | b"kind" => {
                     wanted -= 1;
@@ -140,12 +146,9 @@ impl Encoded {
     }
 
     /// Writes what stands from `copied` to the inside of `metadata`, where `scan` is, and the `resourceVersion`; answers
-    /// what is to be copied next. The scan is past the value afterwards.
+    /// what is to be copied next.
     fn splice(&self, scan: &mut Scan<'_>, copied: usize, out: &mut Vec<u8>) -> Result<usize, Unreadable> {
-        let start = scan.at;
         let place = scan.place()?;
-        scan.at = start;
-        scan.value()?;
         if self.rv == 0 {
             return Ok(copied);
         }
