@@ -18,6 +18,7 @@ mod discovered;
 pub mod facts;
 pub mod kind;
 pub mod meta;
+pub mod nodefit;
 pub mod prepare;
 pub mod resources;
 mod table;

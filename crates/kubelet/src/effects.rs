@@ -90,7 +90,7 @@ pub(crate) async fn adopt(context: &Arc<Context>, pod: &Arc<Pod>, found: Invento
         };
         containers.push((state, message));
     }
-    Found { addresses, containers }
+    Found { sandbox: true, addresses, containers }
 }
 
 /// Whether the API server already knows of this container's end; what it does not know of happened while no kubelet ran.
@@ -176,8 +176,8 @@ pub(crate) async fn pull(context: &Arc<Context>, pod: &Arc<Pod>, name: String) {
     }
     for container in wanted {
         if let Err(missing) = images::ensure(&context.host, pod, &container, &context.subscriber()).await {
-            let (reason, message) = (missing.reason.to_string(), missing.message);
-            return context.send(Event::ImageFailed { container: name, reason, message });
+            let (reason, message, record) = (missing.reason.to_string(), missing.message, missing.record);
+            return context.send(Event::ImageFailed { container: name, reason, message, record });
         }
     }
     context.send(Event::ImageReady { container: name });
@@ -369,6 +369,10 @@ pub(crate) async fn probe(
         if !matches!(context.host.runtime.container(id).await, Ok(state) if state.exit.is_none()) {
             return;
         }
+    }
+    if answer.outcome == Outcome::Healthy && spec.http_get.is_some() && !answer.output.is_empty() {
+        let message = format!("{} probe warning: {}", pods::worker::title(kind), answer.output);
+        context.host.events.pod(pod, Some(&container.name), Severity::Warning, "ProbeWarning", message);
     }
     let about = subject(pod).container(container.name.clone(), id.attempt);
     context.host.metrics.probed(kind, &answer.outcome, &container.name, &about);

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use journal::{Journal, Record, RecordId, Subject, What};
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use pods::dns::{ClusterDns, parse_resolver};
 use pods::ports::{ContainerId, Exit, Network, Runtime};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::config::KubeletConfig;
@@ -32,6 +33,8 @@ pub(crate) struct Known {
     pub(crate) to: UnboundedSender<Message>,
     /// `None` with the host's network, or without a sandbox.
     pub(crate) network_namespace: Option<PathBuf>,
+    /// It is no longer at the API server: it takes no room that anybody counts on.
+    pub(crate) gone: bool,
 }
 
 impl Known {
@@ -56,6 +59,10 @@ pub(crate) struct Host {
     pub(crate) metrics: Metrics,
     pub(crate) pressure: Pressure,
     pub(crate) rates: Rates,
+    /// The node as the API server last showed it.
+    pub(crate) node: Mutex<Option<Node>>,
+    /// A pod's task has ended.
+    pub(crate) ended: Notify,
     /// By pod uid.
     pods: Mutex<HashMap<String, Known>>,
     /// Exits of containers whose pods have not been heard of yet: the API server may come up long after its containers.
@@ -79,6 +86,8 @@ impl Host {
             metrics: Metrics::default(),
             pressure: Pressure::default(),
             rates: Rates::default(),
+            node: Mutex::default(),
+            ended: Notify::new(),
             pods: Mutex::default(),
             unclaimed: Mutex::default(),
             config,
@@ -92,6 +101,17 @@ impl Host {
     pub(crate) fn pods(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         // The map is whole between any two statements, so a panic elsewhere has not broken it.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pods that take room on this node, but for one.
+    pub(crate) fn pods_beside(&self, uid: &str) -> Vec<Arc<Pod>> {
+        let pods = self.pods();
+        let beside = pods.iter().filter(|(of, known)| *of != uid && !known.gone && !known.is_over());
+        beside.map(|(_, known)| Arc::clone(&known.pod)).collect()
+    }
+
+    pub(crate) fn set_node(&self, node: Node) {
+        *self.node.lock().unwrap_or_else(PoisonError::into_inner) = Some(node);
     }
 
     /// Brings an exit to its pod's task, or keeps it until there is one.

@@ -25,11 +25,13 @@ pub(crate) struct Images {
 pub(crate) struct Missing {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// The failed pull's entry in the journal.
+    pub(crate) record: Option<journal::RecordId>,
 }
 
 impl Missing {
     fn new(reason: &'static str, message: String) -> Missing {
-        Missing { reason, message }
+        Missing { reason, message, record: None }
     }
 }
 
@@ -83,8 +85,8 @@ pub(crate) async fn ensure(
             tell(Severity::Warning, "Failed", format!("Failed to pull image {image:?}: {error}"));
             let subject = crate::host::subject(pod);
             let what = journal::What::PullFailed { image: image.into(), error: error.to_string() };
-            host.record(journal::Subject { container: Some(container.name.clone()), ..subject }, what);
-            Err(refusal(image, &error))
+            let record = host.record(journal::Subject { container: Some(container.name.clone()), ..subject }, what);
+            Err(Missing { record: Some(record), ..refusal(image, &error) })
         }
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
+use pods::admission::Refusal;
 use pods::eviction;
 use pods::ports::{ContainerId, Exit, Inventory, Network, Runtime, RuntimeError};
 use pods::sysctls::Allowed;
@@ -20,7 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::KubeletConfig;
 use crate::host::{Host, Known, uid};
-use crate::static_pods::{self, Sourced};
+use crate::mirrors::Mirrors;
+use crate::static_pods::{self, FullName, Statics, full_name};
 use crate::task::{self, First, Message};
 use crate::{garbage, logs, node, pressure, server};
 
@@ -118,8 +120,9 @@ struct Dispatcher {
     /// What was found at start and no pod has claimed yet.
     found: HashMap<String, Inventory>,
     /// Pods of the listing that is going on.
-    listed: HashSet<String>,
-    static_uids: HashSet<String>,
+    listed: HashMap<String, Pod>,
+    statics: Statics,
+    mirrors: Mirrors,
     sysctls: Allowed,
     swept: bool,
     stop: CancellationToken,
@@ -128,8 +131,8 @@ struct Dispatcher {
 impl Dispatcher {
     fn new(host: Arc<Host>, found: Vec<Inventory>, sysctls: Allowed, stop: CancellationToken) -> Dispatcher {
         let found = found.into_iter().map(|one| (one.sandbox.pod_uid.clone(), one)).collect();
-        let (listed, static_uids) = (HashSet::new(), HashSet::new());
-        Dispatcher { host, found, listed, static_uids, sysctls, swept: false, stop }
+        let (listed, statics, mirrors) = (HashMap::new(), Statics::default(), Mirrors::new(Arc::clone(&host)));
+        Dispatcher { host, found, listed, statics, mirrors, sysctls, swept: false, stop }
     }
 
     async fn run(mut self) {
@@ -139,11 +142,12 @@ impl Dispatcher {
         let mut files = static_pods::follow(self.host.config.static_pod_dir.clone(), &self.host.config.node_name);
         // Static pods come first: they may be the API server itself.
         if let Some(Ok(all)) = futures::FutureExt::now_or_never(files.next()).map(|next| next.ok_or(())) {
-            self.take_static(all);
+            self.take_static(all).await;
         }
         loop {
             tokio::select! {
-                Some(all) = files.next() => self.take_static(all),
+                Some(all) = files.next() => self.take_static(all).await,
+                () = self.host.ended.notified() => self.start_static().await,
                 event = events.next() => match event {
                     Some(Ok(event)) => self.take(event).await,
                     Some(Err(error)) => tracing::warn!(%error, "watch of this node's pods"),
@@ -157,17 +161,17 @@ impl Dispatcher {
         match event {
             watcher::Event::Init => self.listed.clear(),
             watcher::Event::InitApply(pod) => {
-                self.listed.insert(uid(&pod).to_string());
-                self.apply(pod);
+                self.listed.insert(uid(&pod).to_string(), pod);
             }
-            watcher::Event::Apply(pod) => self.apply(pod),
+            watcher::Event::Apply(pod) => self.apply(pod).await,
             watcher::Event::Delete(pod) => self.delete(&pod),
             watcher::Event::InitDone => self.settle().await,
         }
     }
 
-    fn apply(&mut self, pod: Pod) {
+    async fn apply(&mut self, pod: Pod) {
         if static_pods::is_mirror(&pod) {
+            self.mirrors.seen(&pod);
             return;
         }
         let pod = Arc::new(pod);
@@ -176,17 +180,23 @@ impl Dispatcher {
             Some(to) => {
                 to.send(Message::Event(Event::Spec(pod))).ok();
             }
-            None => self.admit(pod),
+            None => self.admit(pod).await,
         }
     }
 
-    fn admit(&mut self, pod: Arc<Pod>) {
+    async fn decide(&self, pod: &Pod) -> Result<(), Refusal> {
+        node::admit(&self.host, pod).await?;
+        self.sysctls.admit(pod)
+    }
+
+    async fn admit(&mut self, pod: Arc<Pod>) {
         let first = match self.found.remove(uid(&pod)) {
             // What runs already has been admitted before.
             Some(found) => First::Found(found),
-            None => match self.sysctls.admit(&pod) {
-                Err(refusal) if !is_over(&pod) => First::Refused(refusal),
-                _ => First::New,
+            None if is_over(&pod) => First::New,
+            None => match self.decide(&pod).await {
+                Err(refusal) => First::Refused(refusal),
+                Ok(()) => First::New,
             },
         };
         task::spawn(&self.host, pod, first, self.stop.clone());
@@ -194,26 +204,37 @@ impl Dispatcher {
 
     fn delete(&mut self, pod: &Pod) {
         if static_pods::is_mirror(pod) {
-            // The file is still there, so the mirror comes back.
-            static_pods::mirror_again(&self.host, pod);
+            // If its file is still there, the mirror comes back.
+            self.mirrors.missed(pod);
             return;
         }
         self.gone(uid(pod));
     }
 
     fn gone(&self, uid: &str) {
-        let to = self.host.pods().get(uid).map(|known| known.to.clone());
-        if let Some(to) = to {
-            to.send(Message::Event(Event::Gone)).ok();
+        if let Some(known) = self.host.pods().get_mut(uid) {
+            known.gone = true;
+            known.to.send(Message::Event(Event::Gone)).ok();
         }
     }
 
     /// A listing is complete: what is not in it is gone, and what nobody claimed is taken away.
     async fn settle(&mut self) {
-        let known: Vec<String> = self.host.pods().keys().cloned().collect();
-        for uid in known.iter().filter(|uid| !self.listed.contains(*uid) && !self.static_uids.contains(*uid)) {
-            self.gone(uid);
+        // Pods that are here already keep their room, then the older go first.
+        let mut listed: Vec<Pod> = self.listed.values().cloned().collect();
+        listed.sort_by_key(|pod| {
+            (!self.found.contains_key(uid(pod)), pod.metadata.creation_timestamp.clone().map(|at| at.0))
+        });
+        for pod in listed {
+            self.apply(pod).await;
         }
+        let known = self.host.pods().clone();
+        for (uid, known) in &known {
+            if !self.listed.contains_key(uid) && !pods::is_static(&known.pod) {
+                self.gone(uid);
+            }
+        }
+        let known: Vec<String> = known.into_keys().collect();
         if std::mem::replace(&mut self.swept, true) {
             return;
         }
@@ -227,19 +248,27 @@ impl Dispatcher {
         garbage::sweep_pod_files(&self.host);
     }
 
-    fn take_static(&mut self, all: Vec<Sourced>) {
-        let wanted: HashSet<String> = all.iter().map(|one| uid(&one.pod).to_string()).collect();
-        for old in self.static_uids.difference(&wanted) {
-            self.gone(old);
+    async fn take_static(&mut self, all: Vec<Pod>) {
+        for old in self.statics.take(all) {
+            self.gone(&old);
         }
-        for one in all {
-            if !self.static_uids.contains(uid(&one.pod)) {
-                let pod = Arc::new(one.pod);
-                self.admit(Arc::clone(&pod));
-                static_pods::mirror(&self.host, pod);
+        self.start_static().await;
+    }
+
+    /// Starts the static pods whose predecessors have ended, and takes the mirrors of those away that have none.
+    async fn start_static(&mut self) {
+        let known = self.host.pods().clone();
+        let statics = known.values().filter(|known| pods::is_static(&known.pod));
+        let here: HashSet<FullName> = statics.map(|known| full_name(&known.pod)).collect();
+        for pod in self.statics.start(|name| here.contains(name)) {
+            self.admit(Arc::clone(&pod)).await;
+            self.mirrors.want(full_name(&pod), Some(pod));
+        }
+        for name in self.mirrors.names() {
+            if !here.contains(&name) && !self.statics.has(&name) {
+                self.mirrors.want(name, None);
             }
         }
-        self.static_uids = wanted;
     }
 }
 

@@ -16,6 +16,7 @@ mod kubelet;
 mod logs;
 mod machine;
 mod metrics;
+mod mirrors;
 mod node;
 mod objects;
 mod pressure;
@@ -29,6 +30,7 @@ mod task;
 mod tests;
 mod tokens;
 mod volumes;
+mod watch;
 
 pub use config::KubeletConfig;
 pub use kubelet::{Kubelet, KubeletError};

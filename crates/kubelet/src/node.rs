@@ -3,19 +3,21 @@
 //! kubernetes/kubernetes pkg/kubelet/kubelet_node_status.go, nodestatus/setters.go: labels, amounts, conditions.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use journal::{Cause, Rule, Subject, What};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo,
+    NodeSystemInfo, Pod,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use pods::admission::{self, Refusal};
 use pods::status::time;
 use pods::worker::Severity;
 use serde_json::json;
@@ -23,6 +25,8 @@ use serde_json::json;
 use crate::host::Host;
 use crate::machine::{architecture, disk};
 
+/// How long a pod waits for the node to be read anew.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 const LEASE_SECONDS: i32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// An unchanged status is written this often all the same.
@@ -47,7 +51,7 @@ pub(crate) async fn keep(host: Arc<Host>) {
         }
     };
     let mut reporter = Reporter { host: Arc::clone(&host), last: None, written: Timestamp::MIN, full: Timestamp::MIN };
-    let mut lease = Renewal { host, uid, held: None };
+    let mut lease = Renewal { host, uid, held: None, renewed: Timestamp::now(), lost: false };
     let mut every = tokio::time::interval(RENEW_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -96,7 +100,51 @@ async fn register(host: &Host) -> kube::Result<String> {
             api.create(&PostParams::default(), &node).await?
         }
     };
-    Ok(node.metadata.uid.unwrap_or_default())
+    let uid = node.metadata.uid.clone().unwrap_or_default();
+    host.set_node(node);
+    Ok(uid)
+}
+
+/// The node as it is known without the API server.
+fn local(host: &Host) -> Node {
+    let (capacity, allocatable) = amounts(host);
+    Node {
+        metadata: ObjectMeta {
+            name: Some(host.config.node_name.clone()),
+            labels: Some(labels(host)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec { taints: Some(host.config.taints.clone()), ..NodeSpec::default() }),
+        status: Some(NodeStatus { capacity: Some(capacity), allocatable: Some(allocatable), ..NodeStatus::default() }),
+    }
+}
+
+/// Whether the node takes a pod. Labels may have changed since the node was last read, so a refusal for their sake is
+/// made sure of.
+///
+/// kubernetes/kubernetes pkg/kubelet/lifecycle/predicate.go (generalFilter).
+pub(crate) async fn admit(host: &Host, pod: &Pod) -> Result<(), Refusal> {
+    let others = host.pods_beside(crate::host::uid(pod));
+    let seen = host.node.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    // What the node has is known best here.
+    let with_amounts = |mut node: Node| {
+        node.status = local(host).status;
+        node
+    };
+    let node = seen.map_or_else(|| local(host), with_amounts);
+    match admission::admit(pod, &node, &others) {
+        Err(refusal) if refusal.reason == "NodeAffinity" => {
+            let api: Api<Node> = Api::all(host.client.clone());
+            match tokio::time::timeout(READ_LIMIT, api.get(&host.config.node_name)).await {
+                Ok(Ok(node)) => {
+                    host.set_node(node.clone());
+                    admission::admit(pod, &with_amounts(node), &others)
+                }
+                _ => Err(refusal),
+            }
+        }
+        decided => decided,
+    }
 }
 
 fn labels(host: &Host) -> BTreeMap<String, String> {
@@ -263,7 +311,8 @@ impl Reporter {
         let api: Api<Node> = Api::all(host.client.clone());
         let patch = json!({"status": status});
         match api.patch_status(&host.config.node_name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
-            Ok(_) => {
+            Ok(node) => {
+                host.set_node(node);
                 self.tell(before.as_deref(), &conditions);
                 self.last = Some(status);
                 self.written = now;
@@ -313,6 +362,10 @@ struct Renewal {
     host: Arc<Host>,
     uid: String,
     held: Option<Lease>,
+    /// When it was renewed last.
+    renewed: Timestamp,
+    /// It has run out since, which is on record.
+    lost: bool,
 }
 
 impl Renewal {
@@ -322,6 +375,7 @@ impl Renewal {
             match self.write().await {
                 Ok(lease) => {
                     self.held = Some(lease);
+                    (self.renewed, self.lost) = (Timestamp::now(), false);
                     return;
                 }
                 Err(error) => {
@@ -330,6 +384,18 @@ impl Renewal {
                 }
             }
         }
+        self.look_if_lost(Timestamp::now());
+    }
+
+    /// A lease that nobody has renewed in its time makes the node's pods fair game for others.
+    fn look_if_lost(&mut self, now: Timestamp) {
+        let ended = now.duration_since(self.renewed) > SignedDuration::from_secs(LEASE_SECONDS.into());
+        if ended && !std::mem::replace(&mut self.lost, true) {
+            let lease = format!("kube-node-lease/{}", self.host.config.node_name);
+            let because = Cause::kubelet(Rule::NotRenewed, Vec::new());
+            self.host.record(Subject::node(), What::LeaseLost { lease, because });
+        }
+        self.lost &= ended;
     }
 
     async fn write(&self) -> kube::Result<Lease> {
@@ -373,5 +439,31 @@ impl Renewal {
                 api.create(&PostParams::default(), &lease).await
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::fakes::{Api, Net, Run, Tape};
+
+    #[tokio::test]
+    async fn a_lease_that_ran_out_is_on_record_once() {
+        let tape = Arc::new(Tape::default());
+        let config = crate::KubeletConfig::new("node-1", vec!["192.168.0.1".parse().unwrap()]);
+        let client = Api::default().client();
+        let host = Host::new(config, Arc::new(Run::default()), Arc::new(Net), tape.clone(), client);
+        let renewed = Timestamp::from_second(1_000_000).unwrap();
+        let mut lease = Renewal { host: Arc::new(host), uid: "n".into(), held: None, renewed, lost: false };
+        let after = |seconds| renewed.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        lease.look_if_lost(after(40));
+        assert_eq!(tape.story(""), "");
+        lease.look_if_lost(after(41));
+        lease.look_if_lost(after(51));
+        let story = tape.story("");
+        assert!(
+            story.starts_with("LeaseLost { lease: \"kube-node-lease/node-1\"") && story.lines().count() == 1,
+            "{story}"
+        );
     }
 }

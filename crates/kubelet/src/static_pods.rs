@@ -1,33 +1,27 @@
-//! Pods from files on the node, and their mirrors at the API server.
+//! Pods from files on the node.
 //!
 //! kubernetes/kubernetes pkg/kubelet/config/common.go: names, uids and annotations of static pods.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::Api;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::{Pod, Toleration};
 
-use crate::host::Host;
+use crate::host::uid;
+use crate::watch::{Watch, WatchFlags};
 
-const CONFIG_HASH: &str = "kubernetes.io/config.hash";
-const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
 const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 /// How often the directory's modification time and its files are looked at (upstream's fileCheckFrequency).
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
-/// A pod and the file it came from.
-pub(crate) struct Sourced {
-    pub(crate) pod: Pod,
-}
-
-fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+pub(crate) fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
@@ -36,22 +30,31 @@ pub(crate) fn is_mirror(pod: &Pod) -> bool {
 }
 
 /// All static pods, each time that the directory has changed. Without a directory it never yields.
-pub(crate) fn follow(dir: Option<PathBuf>, node: &str) -> futures::stream::BoxStream<'static, Vec<Sourced>> {
+pub(crate) fn follow(dir: Option<PathBuf>, node: &str) -> futures::stream::BoxStream<'static, Vec<Pod>> {
     let Some(dir) = dir else { return Box::pin(futures::stream::pending()) };
     Box::pin(changes(dir, node.to_string()))
 }
 
-fn changes(dir: PathBuf, node: String) -> impl Stream<Item = Vec<Sourced>> + Send {
+fn changes(dir: PathBuf, node: String) -> impl Stream<Item = Vec<Pod>> + Send {
     let before: Option<Vec<(PathBuf, std::time::SystemTime)>> = None;
     futures::stream::unfold((dir, node, before), |(dir, node, mut before)| async move {
         loop {
+            // Watched before it is looked at, so that no change falls in between.
+            let files = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::MOVED_FROM | WatchFlags::DELETE;
+            let hint = Watch::new(&dir, files);
             let seen = listing(&dir);
             if before.as_ref() != Some(&seen) {
                 let pods = seen.iter().filter_map(|(path, _)| read(path, &node)).collect();
                 return Some((pods, (dir, node, Some(seen))));
             }
             before = Some(seen);
-            tokio::time::sleep(LOOK_EVERY).await;
+            let changed = async {
+                match &hint {
+                    Ok(hint) => hint.changed().await.is_ok(),
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            tokio::time::timeout(LOOK_EVERY, changed).await.ok();
         }
     })
 }
@@ -71,11 +74,11 @@ fn listing(dir: &Path) -> Vec<(PathBuf, std::time::SystemTime)> {
 }
 
 /// A manifest as a pod of this node; one that cannot be read is told of and passed over.
-fn read(path: &Path, node: &str) -> Option<Sourced> {
+fn read(path: &Path, node: &str) -> Option<Pod> {
     let told = |error: &dyn std::fmt::Display| tracing::error!(path = %path.display(), %error, "static pod not read");
     let text = std::fs::read_to_string(path).map_err(|error| told(&error)).ok()?;
     let pod: Pod = serde_yaml_ng::from_str(&text).map_err(|error| told(&error)).ok()?;
-    Some(Sourced { pod: apply_defaults(pod, &text, node) })
+    Some(apply_defaults(pod, &text, node))
 }
 
 fn apply_defaults(mut pod: Pod, text: &str, node: &str) -> Pod {
@@ -110,62 +113,65 @@ fn hash(parts: &[&str]) -> String {
     format!("{state:032x}")
 }
 
-/// Shows a static pod at the API server, trying until it is there.
-pub(crate) fn mirror(host: &Arc<Host>, pod: Arc<Pod>) {
-    let host = Arc::clone(host);
-    tokio::spawn(async move {
-        let mut wait = Duration::from_millis(200);
-        while let Err(error) = try_mirror(&host, &pod).await {
-            tracing::debug!(%error, pod = pod.metadata.name, "no mirror yet");
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(30));
-            if !host.pods().contains_key(crate::host::uid(&pod)) {
-                return;
+/// Namespace and name.
+pub(crate) type FullName = (String, String);
+
+pub(crate) fn full_name(pod: &Pod) -> FullName {
+    (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default())
+}
+
+/// Which static pods run and which wait. Of one name there is one at most: an edited file's pod waits until the pod of
+/// the file before has ended, for they may share data.
+///
+/// kubernetes/kubernetes pkg/kubelet/pod_workers.go (allowStaticPodStart).
+#[derive(Default)]
+pub(crate) struct Statics {
+    running: BTreeMap<FullName, String>,
+    waiting: BTreeMap<FullName, Arc<Pod>>,
+}
+
+impl Statics {
+    /// Takes in all files there are. The pods of these uids are to end.
+    pub(crate) fn take(&mut self, all: Vec<Pod>) -> Vec<String> {
+        let mut wanted: BTreeMap<FullName, Arc<Pod>> = BTreeMap::new();
+        for pod in all {
+            let name = full_name(&pod);
+            match wanted.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Arc::new(pod));
+                }
+                Entry::Occupied(entry) => {
+                    let name = entry.key();
+                    tracing::error!(?name, "two files have a static pod of this name: the second is passed over");
+                }
             }
         }
-        let known = host.pods().get(crate::host::uid(&pod)).cloned();
-        if let Some(known) = known {
-            known.to.send(crate::task::Message::Mirrored).ok();
-        }
-    });
-}
-
-/// A mirror was deleted although its file is still there.
-pub(crate) fn mirror_again(host: &Arc<Host>, mirror_pod: &Pod) {
-    let meta = &mirror_pod.metadata;
-    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-    if let Some(known) = host.pod_named(namespace, name).filter(|known| pods::is_static(&known.pod)) {
-        mirror(host, known.pod);
+        let mut ended = Vec::new();
+        self.running.retain(|name, running| {
+            let stays = wanted.get(name).is_some_and(|pod| uid(pod) == running);
+            if !stays {
+                ended.push(running.clone());
+            }
+            stays
+        });
+        wanted.retain(|name, _| !self.running.contains_key(name));
+        self.waiting = wanted;
+        ended
     }
-}
 
-async fn try_mirror(host: &Host, pod: &Pod) -> kube::Result<()> {
-    let nodes: Api<Node> = Api::all(host.client.clone());
-    let node = nodes.get(&host.config.node_name).await?;
-    let mut mirror = pod.clone();
-    let hash = annotation(pod, CONFIG_HASH).unwrap_or_default().to_string();
-    mirror.metadata.annotations.get_or_insert_default().insert(CONFIG_MIRROR.into(), hash.clone());
-    mirror.metadata.uid = None;
-    mirror.metadata.owner_references = Some(vec![OwnerReference {
-        api_version: "v1".into(),
-        kind: "Node".into(),
-        name: host.config.node_name.clone(),
-        uid: node.metadata.uid.unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }]);
-    let api: Api<Pod> = Api::namespaced(host.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    match api.get_opt(name).await? {
-        Some(old) if annotation(&old, CONFIG_MIRROR) == Some(&hash) => return Ok(()),
-        // Another file's mirror, or an older one's.
-        Some(_) => {
-            let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
-            api.delete(name, &now).await?;
-        }
-        None => {}
+    /// The pods that may start: no pod of their name `is_here` any more. They count as running from now on.
+    pub(crate) fn start(&mut self, is_here: impl Fn(&FullName) -> bool) -> Vec<Arc<Pod>> {
+        let (held, ready) = std::mem::take(&mut self.waiting).into_iter().partition(|(name, _)| is_here(name));
+        self.waiting = held;
+        let ready: BTreeMap<FullName, Arc<Pod>> = ready;
+        self.running.extend(ready.iter().map(|(name, pod)| (name.clone(), uid(pod).to_string())));
+        ready.into_values().collect()
     }
-    api.create(&PostParams::default(), &mirror).await.map(|_| ())
+
+    /// Whether a file has a pod of this name.
+    pub(crate) fn has(&self, name: &FullName) -> bool {
+        self.running.contains_key(name) || self.waiting.contains_key(name)
+    }
 }
 
 #[cfg(test)]
@@ -181,5 +187,26 @@ mod tests {
         assert_eq!(pod.metadata.uid.as_deref().unwrap().len(), 32);
         let other = apply_defaults(serde_yaml_ng::from_str(text).unwrap(), text, "node-2");
         assert_ne!(pod.metadata.uid, other.metadata.uid);
+    }
+
+    #[test]
+    fn an_edited_pod_waits_for_the_one_before() {
+        let pod = |name: &str, uid: &str| -> Pod {
+            serde_json::from_value(serde_json::json!({"metadata": {"namespace": "n", "name": name, "uid": uid}}))
+                .unwrap()
+        };
+        let uids = |pods: Vec<Arc<Pod>>| pods.iter().map(|pod| uid(pod).to_string()).collect::<Vec<_>>();
+        let mut statics = Statics::default();
+        assert_eq!(statics.take(vec![pod("a", "1"), pod("b", "2"), pod("a", "3")]), Vec::<String>::new());
+        assert_eq!(uids(statics.start(|_| false)), ["1", "2"]);
+        // `a` is edited, twice, while its first pod is still here.
+        assert_eq!(statics.take(vec![pod("a", "4"), pod("b", "2")]), ["1"]);
+        assert_eq!(statics.take(vec![pod("a", "5"), pod("b", "2")]), Vec::<String>::new());
+        let of_a = |name: &FullName| name.1 == "a";
+        assert_eq!(uids(statics.start(of_a)), Vec::<String>::new());
+        assert!(statics.has(&("n".into(), "a".into())));
+        assert_eq!(uids(statics.start(|_| false)), ["5"]);
+        assert_eq!(statics.take(vec![]), ["5", "2"]);
+        assert!(!statics.has(&("n".into(), "a".into())));
     }
 }

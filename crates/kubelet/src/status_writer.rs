@@ -67,7 +67,14 @@ async fn write(client: kube::Client, pod: Arc<Pod>, mut from: watch::Receiver<Wi
                         uid = mirror.metadata.uid.clone().unwrap_or_default();
                         written = to_map(mirror.status.as_ref());
                     }
-                    _ => break,
+                    // There is nothing to write to; its appearance will be told.
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::debug!(error = crate::api_error(&error), name, "mirror not read");
+                        tokio::time::sleep(retry).await;
+                        retry = (retry * 2).min(RETRY_MAX);
+                        continue;
+                    }
                 }
             }
             match fulfil(&api, &name, &uid, &wish, &mut written).await {

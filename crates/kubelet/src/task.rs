@@ -149,6 +149,7 @@ pub(crate) fn spawn(host: &Arc<Host>, pod: Arc<Pod>, first: First, stop: Cancell
         status: pod.status.clone().map(Arc::new),
         to: to.clone(),
         network_namespace: None,
+        gone: false,
     };
     {
         let mut pods = host.pods();
@@ -201,6 +202,7 @@ impl Task {
             }
         };
         self.feed(first);
+        self.record_losses();
         while !self.done {
             let alarm = [self.wake_at, self.renew_at].into_iter().flatten().min();
             tokio::select! {
@@ -324,8 +326,7 @@ impl Task {
             Action::Tell { severity, reason, message, container } => {
                 host.events.pod(self.worker.pod(), container.as_deref(), severity, reason, message);
             }
-            Action::BackedOff { container, wait, evidence } => {
-                let because = Cause::kubelet(Rule::CrashBackOff, evidence);
+            Action::BackedOff { container, wait, because } => {
                 let what = What::BackOff { wait_ms: wait.as_millis().max(0) as u64, because };
                 let about = journal::Subject { container: Some(container), ..subject(self.worker.pod()) };
                 host.record(about, what);
@@ -390,10 +391,23 @@ impl Task {
         self.effects.spawn(effect);
     }
 
+    /// Containers that ran when the last kubelet looked, and that the runtime knows nothing of.
+    fn record_losses(&self) {
+        for (slot, dead) in self.worker.slots().iter().filter_map(|slot| Some((slot, slot.dead.as_ref()?))) {
+            if dead.is_lost() && slot.attempt == Some(dead.attempt) {
+                let about = subject(self.worker.pod()).container(slot.name(), dead.attempt);
+                let message = dead.message.clone().unwrap_or_default();
+                self.context.host.record(about, What::Lost { message });
+            }
+        }
+    }
+
     fn record_restart(&self, container: &str, attempt: u32) {
         let slot = self.worker.slots().iter().find(|slot| slot.name() == container);
         if let Some(dead) = slot.and_then(|slot| slot.dead.as_ref()) {
-            let because = Cause::kubelet(Rule::RestartPolicy, dead.record.into_iter().collect());
+            let here = slot.is_some_and(|slot| slot.here);
+            let rule = if here { Rule::RestartPolicy } else { Rule::SandboxChanged };
+            let because = Cause::kubelet(rule, dead.record.into_iter().collect());
             let about = subject(self.worker.pod()).container(container, attempt);
             self.context.host.record(about, What::Restart { because });
         }
@@ -421,6 +435,7 @@ impl Task {
         host.tokens.forget(&self.context.uid);
         host.metrics.forget(&self.context.uid);
         effects::remove_files(host, self.worker.pod());
+        host.ended.notify_one();
     }
 }
 

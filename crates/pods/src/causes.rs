@@ -19,6 +19,16 @@ pub(crate) fn deadline_exceeded() -> Cause {
     Cause::kubelet(Rule::DeadlineExceeded, Vec::new())
 }
 
+/// `evidence`: the exit of the container that keeps failing.
+pub(crate) fn crash_back_off(evidence: Vec<RecordId>) -> Cause {
+    Cause::kubelet(Rule::CrashBackOff, evidence)
+}
+
+/// `evidence`: the failed pull.
+pub(crate) fn pull_back_off(evidence: Vec<RecordId>) -> Cause {
+    Cause::kubelet(Rule::PullBackOff, evidence)
+}
+
 pub(crate) fn definition_changed() -> Cause {
     Cause::kubelet(Rule::DefinitionChanged, Vec::new())
 }

@@ -8,7 +8,7 @@ use journal::Rule;
 
 use crate::restart::is_sidecar;
 use crate::status::{Lists, time};
-use crate::worker::{Role, Why, Worker, title};
+use crate::worker::{Why, Worker, title};
 
 /// A condition of our own: a probe could not be asked, so nothing is known of the container's health.
 pub const PROBE_NOT_ASKED: &str = "windlass.dev/ProbeNotAsked";
@@ -156,11 +156,7 @@ fn initialized(worker: &Worker, lists: &Lists, phase: &str) -> Verdict {
     if phase == "Succeeded" && unknown.is_empty() {
         return Verdict { reason: Some("PodCompleted"), ..Verdict::yes() };
     }
-    let app_started = lists
-        .apps
-        .iter()
-        .any(|status| status.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some()));
-    let started = app_started || worker.slots.iter().any(|slot| slot.role == Role::App && slot.attempt.is_some());
+    let started = worker.is_initialized();
     match join([names("unknown", &unknown), names("incomplete", &incomplete)]) {
         None => Verdict::yes(),
         Some(_) if started => Verdict::yes(),

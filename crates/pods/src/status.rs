@@ -37,7 +37,7 @@ pub(crate) fn compute(worker: &Worker) -> PodStatus {
     let spec = worker.spec();
     let lists = Lists::of(worker);
     let running_all = [lists.apps.as_slice(), lists.init.as_slice()].concat();
-    let initialized = worker.slots.iter().any(|slot| slot.role == Role::App && slot.attempt.is_some());
+    let initialized = worker.is_initialized();
     let mut phase = phase(spec, &running_all, worker.terminal, initialized);
     let mut lists = lists;
     let failed = worker.ending.as_ref().and_then(|ending| ending.failed.clone());

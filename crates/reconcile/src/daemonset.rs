@@ -18,11 +18,11 @@ use crate::controller::{Controller, Cx, Failure, controlling, own};
 use crate::fence::{self, Round};
 use crate::history::{self, HASH, History};
 use crate::meta;
-use crate::nodefit;
 use crate::plan::{Action, Event, Plan, Verb};
 use crate::podstate;
 use crate::selector;
 use crate::template::{create_pod, delete_pod, pod_of};
+use kinds::nodefit;
 
 const BURST: usize = 250;
 const GENERATION: &str = "deprecated.daemonset.template.generation";

@@ -37,7 +37,6 @@ mod fence;
 mod hash;
 mod history;
 mod job;
-mod nodefit;
 mod nodehealth;
 mod nodeipam;
 mod nodettl;

@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn pods_go_before_all_else() {
         let there = json!({"name": "a"});
-        let plan = planned(vec![content("configmaps", &[there.clone()]), content("pods", &[there])], &[], &[]);
+        let plan =
+            planned(vec![content("configmaps", std::slice::from_ref(&there)), content("pods", &[there])], &[], &[]);
         assert!(plan.to_text().starts_with("delete all pods of n\nstatus namespaces n\n"), "{}", plan.to_text());
         assert_eq!(plan.actions.len(), 1);
         assert_eq!(plan.requeue_after, Some(LOOK_AGAIN));

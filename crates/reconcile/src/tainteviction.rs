@@ -12,9 +12,9 @@ use serde_json::json;
 use crate::cache::{Cache, Change, Key, Of};
 use crate::controller::{Controller, Cx, own};
 use crate::meta;
-use crate::nodefit;
 use crate::plan::{Action, Event, Plan};
 use crate::podstate;
+use kinds::nodefit;
 
 pub static TAINTEVICTION: Controller = Controller {
     name: "taint-eviction-controller",

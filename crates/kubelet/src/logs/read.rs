@@ -4,18 +4,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 
 use super::{Line, parse};
+use crate::watch::{Watch, WatchFlags};
 
 /// How often a reader that follows looks whether the container still runs: its end changes no file.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -44,7 +42,7 @@ pub(crate) async fn send(
     runs: impl Fn() -> bool + Send + 'static,
 ) -> io::Result<()> {
     let mut reader = Reader::open(&log, &wanted)?;
-    let watch = wanted.follow.then(|| Watch::new(&log)).transpose()?;
+    let watch = wanted.follow.then(|| watch(&log)).transpose()?;
     loop {
         // Asked before reading: what was written before the end must be read after it.
         let running = wanted.follow && runs();
@@ -71,29 +69,9 @@ pub(crate) async fn send(
 }
 
 /// Tells of changes in the directory of a log.
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(log: &Path) -> io::Result<Watch> {
-        use inotify::{CreateFlags, WatchFlags};
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let dir = log.parent().unwrap_or(Path::new("/"));
-        inotify::add_watch(&fd, dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-        #[allow(
-            deprecated,
-            reason = "an OwnedFd that nobody else closes cannot be invalidated, which is what its successor asks for"
-        )]
-        let fd = AsyncFd::new(fd)?;
-        Ok(Watch(fd))
-    }
-
-    async fn changed(&self) -> io::Result<()> {
-        let mut ready = self.0.readable().await?;
-        let mut events = [0u8; 4096];
-        while rustix::io::read(&self.0, &mut events).is_ok_and(|n| n > 0) {}
-        ready.clear_ready();
-        Ok(())
-    }
+fn watch(log: &Path) -> io::Result<Watch> {
+    let dir = log.parent().unwrap_or(Path::new("/"));
+    Watch::new(dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)
 }
 
 /// A log file from some place on, with what is left of a line that has not ended.

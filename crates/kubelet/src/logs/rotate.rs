@@ -19,11 +19,16 @@ pub(crate) async fn keep(host: Arc<Host>) {
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        for (id, log) in running(&host) {
-            let big = std::fs::metadata(&log).is_ok_and(|meta| meta.len() >= host.config.log_max_bytes);
-            if big && let Err(error) = rotate(&host, &id, &log).await {
-                tracing::warn!(error, log = %log.display(), "log not rotated");
-            }
+        look(&host).await;
+    }
+}
+
+/// Rotates every log that has grown too big.
+pub(crate) async fn look(host: &Host) {
+    for (id, log) in running(host) {
+        let big = std::fs::metadata(&log).is_ok_and(|meta| meta.len() >= host.config.log_max_bytes);
+        if big && let Err(error) = rotate(host, &id, &log).await {
+            tracing::warn!(error, log = %log.display(), "log not rotated");
         }
     }
 }

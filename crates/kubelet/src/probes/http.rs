@@ -29,6 +29,38 @@ impl Target {
         let scheme = if self.https { "https" } else { "http" };
         format!("{scheme}://{}{}", authority(&self.host, self.port), self.path)
     }
+
+    /// Where a `Location` header leads from here.
+    fn redirected(&self, location: &str) -> Result<Target, http::uri::InvalidUri> {
+        let location = location.split('#').next().unwrap_or_default();
+        let scheme = if self.https { "https" } else { "http" };
+        let absolute = match location {
+            network if network.starts_with("//") => format!("{scheme}:{network}"),
+            full if full.contains("://") => full.to_string(),
+            path => {
+                let bare = self.path.split('?').next().unwrap_or_default();
+                let directory = &bare[..=bare.rfind('/').unwrap_or(0).min(bare.len().saturating_sub(1))];
+                let path = if path.starts_with('/') { path.to_string() } else { format!("{directory}{path}") };
+                format!("{scheme}://{}{}", authority(&self.host, self.port), without_dots(&path))
+            }
+        };
+        let uri: http::Uri = absolute.parse()?;
+        let https = uri.scheme_str() == Some("https");
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_string();
+        Ok(Target {
+            https,
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            path: uri.path_and_query().map_or_else(|| "/".to_string(), ToString::to_string),
+            // A `Host` of the spec's is for the server that it names.
+            headers: self
+                .headers
+                .iter()
+                .filter(|h| host == self.host || !h.name.eq_ignore_ascii_case("host"))
+                .cloned()
+                .collect(),
+            host,
+        })
+    }
 }
 
 fn authority(host: &str, port: u16) -> String {
@@ -78,7 +110,11 @@ fn go_words(error: &std::io::Error) -> String {
 
 pub(super) async fn ask(target: &Target, limit: Duration) -> Told {
     match get(target, limit).await {
-        Ok((status, _)) if (200..400).contains(&status) => (Outcome::Healthy, String::new()),
+        Ok((status, _)) if (200..300).contains(&status) => (Outcome::Healthy, String::new()),
+        // Healthy with a warning: it leads to another host, which says nothing about this container.
+        Ok((status, body)) if (300..400).contains(&status) => {
+            (Outcome::Healthy, format!("Probe terminated redirects, Response body: {body}"))
+        }
         Ok((status, body)) => {
             let text = format!("HTTP probe failed with statuscode: {status}");
             unhealthy(Symptom::HttpStatus { status, output: body }, text)
@@ -87,12 +123,71 @@ pub(super) async fn ask(target: &Target, limit: Duration) -> Told {
     }
 }
 
-/// One GET: status and the beginning of the body.
+/// Redirects that are followed before a probe gives up.
+const REDIRECTS_MAX: usize = 10;
+
+/// A path with its `.` and `..` resolved (RFC 3986, 5.2.4); what follows a `?` stays.
+fn without_dots(path: &str) -> String {
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let mut out: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    for (index, segment) in segments.iter().enumerate() {
+        let last = index + 1 == segments.len();
+        match *segment {
+            "." | ".." => {
+                if *segment == ".." {
+                    out.pop();
+                }
+                if last {
+                    out.push("");
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    format!("/{}{query}", out.join("/"))
+}
+
+/// What a server said.
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    body: String,
+}
+
+/// A GET: status and the beginning of the body. Redirects are followed on the same host.
+///
+/// kubernetes/kubernetes pkg/probe/http/http.go (RedirectChecker), net/http's client.
 pub(crate) async fn get(target: &Target, limit: Duration) -> Result<(u16, String), Told> {
     let begun = tokio::time::Instant::now();
+    let mut next: Option<Target> = None;
+    for _ in 0..=REDIRECTS_MAX {
+        let current = next.as_ref().unwrap_or(target);
+        let answer = get_once(current, limit, begun).await?;
+        let followed = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+        let location = answer.location.filter(|location| followed && !location.is_empty());
+        let Some(location) = location else { return Ok((answer.status, answer.body)) };
+        match current.redirected(&location) {
+            Ok(further) if further.host == target.host => next = Some(further),
+            Ok(_) => return Ok((answer.status, answer.body)),
+            Err(error) => {
+                let url = current.url();
+                let text = format!("Get {url:?}: failed to parse Location header {location:?}: {error}");
+                return Err(unhealthy(Symptom::Connection { error: text.clone() }, text));
+            }
+        }
+    }
+    let text = format!("Get {:?}: stopped after {REDIRECTS_MAX} redirects", target.url());
+    Err(unhealthy(Symptom::Connection { error: text.clone() }, text))
+}
+
+/// One exchange of a GET that `begun` before and has until `limit` from then.
+async fn get_once(target: &Target, limit: Duration, begun: tokio::time::Instant) -> Result<Answer, Told> {
     let prefix = format!("Get {:?}: ", target.url());
-    let stream =
-        connect(&target.host, target.port, limit).await.map_err(|(outcome, text)| (outcome, prefix.clone() + &text))?;
+    let stream = connect(&target.host, target.port, limit.saturating_sub(begun.elapsed()))
+        .await
+        .map_err(|(outcome, text)| (outcome, prefix.clone() + &text))?;
     let rest = limit.saturating_sub(begun.elapsed());
     let exchange = async {
         if target.https {
@@ -119,7 +214,7 @@ pub(crate) async fn get(target: &Target, limit: Duration) -> Result<(u16, String
     }
 }
 
-async fn send<S>(stream: S, target: &Target) -> Result<(u16, String), String>
+async fn send<S>(stream: S, target: &Target) -> Result<Answer, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -142,11 +237,12 @@ where
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let answer = sender.send_request(request).await.map_err(told)?;
     let status = answer.status().as_u16();
+    let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_string);
     // A body that is too long or breaks off does not change what the status line said.
     let body = Limited::new(answer.into_body(), OUTPUT_MAX).collect().await;
     let body = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default();
     drop(driver);
-    Ok((status, body))
+    Ok(Answer { status, location, body })
 }
 
 /// Probes do not check certificates, as upstream's do not: a pod's is for its own names.

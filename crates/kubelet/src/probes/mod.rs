@@ -5,6 +5,8 @@
 mod exec;
 mod grpc;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use journal::{Cause, Rule, Subject, What};
 use pods::ports::ContainerId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -132,6 +133,14 @@ impl Api {
             },
         };
         if let Err(words) = self.authorizer.allow(&user, request.method(), &path).await {
+            let what = What::RequestRefused {
+                user: user.name.clone(),
+                verb: request.method().as_str().to_lowercase(),
+                resource: path,
+                message: words.clone(),
+                because: Cause::kubelet(Rule::Unauthorized, Vec::new()),
+            };
+            self.host.record(Subject::node(), what);
             return text(StatusCode::FORBIDDEN, words);
         }
         let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();

@@ -18,7 +18,7 @@ use pods::ports::*;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-pub(super) struct Net;
+pub(crate) struct Net;
 
 #[async_trait]
 impl Network for Net {
@@ -37,7 +37,7 @@ impl Network for Net {
 }
 
 #[derive(Default)]
-pub(super) struct Tape(Mutex<Vec<Record>>);
+pub(crate) struct Tape(Mutex<Vec<Record>>);
 
 impl Journal for Tape {
     fn write(&self, _: Timestamp, record: Record) -> RecordId {
@@ -48,7 +48,7 @@ impl Journal for Tape {
 }
 
 impl Tape {
-    pub(super) fn story(&self, uid: &str) -> String {
+    pub(crate) fn story(&self, uid: &str) -> String {
         let all = self.0.lock().unwrap();
         all.iter().filter(|record| record.subject.uid == uid).map(line).collect()
     }
@@ -69,7 +69,7 @@ fn line(record: &Record) -> String {
 }
 
 /// Containers that exist as states only: SIGTERM ends them at once.
-pub(super) struct Run {
+pub(crate) struct Run {
     sandboxes: Mutex<BTreeMap<String, Sandbox>>,
     containers: Mutex<BTreeMap<ContainerId, (ContainerSpec, ContainerState)>>,
     exits: broadcast::Sender<(ContainerId, Exit)>,
@@ -212,7 +212,7 @@ impl Runtime for Run {
 
 /// One pod behind the few requests that a kubelet makes.
 #[derive(Clone)]
-pub(super) struct Api(Arc<State>);
+pub(crate) struct Api(Arc<State>);
 
 struct State {
     pod: Mutex<Option<Value>>,
@@ -243,7 +243,7 @@ impl Api {
         self.0.objects.lock().unwrap().insert(path.into(), (status, body));
     }
 
-    pub(super) fn client(&self) -> kube::Client {
+    pub(crate) fn client(&self) -> kube::Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
             let api = api.clone();

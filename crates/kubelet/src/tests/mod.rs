@@ -1,6 +1,7 @@
 //! The kubelet as a whole, around a runtime, a network and an API server that exist only here.
 
-mod fakes;
+pub(crate) mod fakes;
+mod logs;
 mod volumes;
 
 use std::sync::Arc;

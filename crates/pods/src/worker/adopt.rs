@@ -7,13 +7,15 @@ use k8s_openapi::api::core::v1::ContainerStatus;
 
 use super::slot::{Dead, Role, Run, Slot};
 use super::stop::{Ending, Why};
-use super::{Sandbox, Worker};
+use super::{Sandbox, Severity, Worker};
 use crate::ports::{ContainerPhase, ContainerState};
 use k8s_openapi::api::core::v1::Container;
 
 /// What there is of a pod on the node.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
+    /// The runtime has a sandbox of the pod, with or without addresses.
+    pub sandbox: bool,
     /// The sandbox stands, with these addresses; `None` when there is none.
     pub addresses: Option<Vec<IpAddr>>,
     /// Containers of any attempt, with the termination message of those that have ended.
@@ -36,7 +38,24 @@ impl Worker {
         }
     }
 
+    /// The node was restarted: whatever the pod had here is gone, and it begins again with its first init container.
+    ///
+    /// kubernetes/kubernetes pkg/kubelet/kuberuntime/kuberuntime_manager.go (computePodActions, SyncPod).
+    fn lose_sandbox(&mut self) {
+        let any = self.slots.iter().any(|slot| slot.here);
+        for slot in &mut self.slots {
+            slot.here = false;
+        }
+        if any && self.ending.is_none() && !self.is_deleted() {
+            let message = "Pod sandbox changed, it will be killed and re-created.".to_string();
+            self.tell(Severity::Normal, "SandboxChanged", message, None);
+        }
+    }
+
     pub(super) fn take_found(&mut self, found: Found) {
+        if !found.sandbox {
+            self.lose_sandbox();
+        }
         if let Some(addresses) = found.addresses {
             self.sandbox = Sandbox::Ready;
             self.pod_ips = addresses;
@@ -98,6 +117,8 @@ impl Slot {
             (None, Some(last)) => self.dead = Some(dead(last, attempt.saturating_sub(1))),
             (None, None) => {}
         }
+        // Taken back when it turns out that the sandbox is lost.
+        self.here = self.attempt.is_some();
         self.started = known.started == Some(true);
         self.probes.adopt(self.started, known.ready);
     }
@@ -108,6 +129,7 @@ impl Slot {
             return;
         }
         self.attempt = Some(attempt);
+        self.here = true;
         if self.dead.as_ref().is_some_and(|dead| dead.attempt == attempt && dead.is_lost()) {
             self.dead = self.dead_before.take();
         }

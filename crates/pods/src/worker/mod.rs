@@ -49,6 +49,8 @@ pub enum Event {
         container: String,
         reason: String,
         message: String,
+        /// The failed pull's entry in the journal.
+        record: Option<RecordId>,
     },
     Started {
         container: String,
@@ -181,11 +183,11 @@ pub enum Action {
         message: String,
         container: Option<String>,
     },
-    /// A container waits before it is started again: for the journal.
+    /// A container waits before it is started or its image is pulled again: for the journal.
     BackedOff {
         container: String,
         wait: SignedDuration,
-        evidence: Vec<RecordId>,
+        because: Cause,
     },
     /// Delete the object at the API server: nothing of the pod is left here.
     Delete,
@@ -289,6 +291,11 @@ impl Worker {
         crate::is_static(&self.pod)
     }
 
+    /// An app container was started in the pod's sandbox, so every init container has done its work there.
+    pub(crate) fn is_initialized(&self) -> bool {
+        self.slots.iter().any(|slot| slot.role == Role::App && slot.here)
+    }
+
     pub fn addresses(&self) -> &[IpAddr] {
         &self.pod_ips
     }
@@ -324,7 +331,9 @@ impl Worker {
             Event::SandboxFailed { message } => self.take_sandbox_failure(message),
             Event::VolumesReady => self.mounted = true,
             Event::ImageReady { container } => self.take_image(&container),
-            Event::ImageFailed { container, reason, message } => self.take_image_failure(&container, reason, message),
+            Event::ImageFailed { container, reason, message, record } => {
+                self.take_image_failure(&container, (reason, message), record);
+            }
             Event::Started { container, attempt, at, image, image_id, stop_signal } => {
                 self.take_started(&container, attempt, at, image, image_id, stop_signal);
             }

@@ -74,7 +74,8 @@ impl Dead {
         }
     }
 
-    pub(super) fn is_lost(&self) -> bool {
+    /// Nobody saw it ending.
+    pub fn is_lost(&self) -> bool {
         self.reason == LOST
     }
 
@@ -105,6 +106,8 @@ pub struct Slot {
     pub run: Run,
     /// The current attempt, or the last one; `None` before the first.
     pub attempt: Option<u32>,
+    /// The last attempt was made in the sandbox that the pod has now.
+    pub here: bool,
     /// What the runtime says of the image; empty before the first start.
     pub image: String,
     pub image_id: String,
@@ -116,6 +119,8 @@ pub struct Slot {
     pub waiting: Option<Reason>,
     pub(super) crash: BackOff,
     pub(super) pull: BackOff,
+    /// The last failed pull.
+    pub(super) pull_record: Option<RecordId>,
     /// After a failure that is no crash: when to try again.
     pub(super) retry_at: Option<Timestamp>,
     /// When an `ErrImagePull` turns into `ImagePullBackOff`.
@@ -135,6 +140,7 @@ impl Slot {
             role,
             run: Run::Idle,
             attempt: None,
+            here: false,
             image: String::new(),
             image_id: String::new(),
             started_at: None,
@@ -144,6 +150,7 @@ impl Slot {
             waiting: None,
             crash: BackOff::default(),
             pull: BackOff::default(),
+            pull_record: None,
             retry_at: None,
             pull_backs_off_at: None,
             forced: false,

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use journal::RecordId;
 
 use super::slot::{Dead, Reason, Role, Run};
 use super::{Action, Hook, Sandbox, Severity, StartFailure, Worker, after};
+use crate::causes;
 use crate::restart::{go_seconds, should_restart};
 
 /// How long a failed configuration or creation waits for its next try (upstream's resync of a failed pod).
@@ -62,8 +64,7 @@ impl Worker {
             .filter(|index| matches!(self.slots[*index].role, Role::Init | Role::Sidecar))
             .collect();
         let Some(last) = init.last().copied() else { return true };
-        let initialized = self.slots.iter().any(|slot| slot.role == Role::App && slot.attempt.is_some());
-        if initialized {
+        if self.is_initialized() {
             for index in init {
                 if self.slots[index].role == Role::Sidecar {
                     self.ensure(index);
@@ -71,8 +72,7 @@ impl Worker {
             }
             return true;
         }
-        let mut front =
-            init.iter().rev().find(|index| self.slots[**index].attempt.is_some()).copied().unwrap_or(init[0]);
+        let mut front = init.iter().rev().find(|index| self.slots[**index].here).copied().unwrap_or(init[0]);
         for index in init.into_iter().filter(|index| *index < front) {
             if self.slots[index].role == Role::Sidecar {
                 self.ensure(index);
@@ -98,7 +98,7 @@ impl Worker {
         let slot = &self.slots[index];
         match slot.role {
             Role::Sidecar => slot.run == Run::Running && slot.started,
-            _ => slot.run == Run::Idle && slot.dead.as_ref().is_some_and(|dead| dead.exit_code == 0),
+            _ => slot.here && slot.run == Run::Idle && slot.dead.as_ref().is_some_and(|dead| dead.exit_code == 0),
         }
     }
 
@@ -126,8 +126,18 @@ impl Worker {
             None => true,
             Some(_) if slot.role == Role::Ephemeral => false,
             Some(_) if slot.forced => true,
+            // In a new sandbox everything is set up anew, unless the pod is not to be restarted at all.
+            Some(dead) if slot.role == Role::Init && !slot.here => self.may_begin_again(dead.exit_code),
             Some(dead) => should_restart(&slot.container, self.spec(), dead.exit_code),
         }
+    }
+
+    /// Whether an init container of a pod that lost its sandbox runs once more: when an app container is to run after it, and
+    /// it has not failed in a pod that never restarts.
+    fn may_begin_again(&self, exit_code: i32) -> bool {
+        let never = self.spec().restart_policy.as_deref() == Some("Never");
+        let mut apps = (0..self.slots.len()).filter(|index| self.slots[*index].role == Role::App);
+        (exit_code == 0 || !never) && apps.any(|index| self.is_wanted(index))
     }
 
     /// Takes the next step towards a running container, if one is due.
@@ -190,11 +200,11 @@ impl Worker {
         if slot.waiting.as_ref() == Some(&reason) {
             return;
         }
-        let evidence = slot.dead.iter().filter_map(|dead| dead.record).collect();
+        let because = causes::crash_back_off(slot.dead.iter().filter_map(|dead| dead.record).collect());
         self.slots[index].waiting = Some(reason);
         let message = format!("Back-off restarting failed container {name} in pod {shown}");
         self.tell(Severity::Warning, "BackOff", message, Some(&name));
-        self.act(Action::BackedOff { container: name, wait, evidence });
+        self.act(Action::BackedOff { container: name, wait, because });
     }
 
     /// kubernetes/kubernetes pkg/kubelet/images/image_manager.go: the error is kept in the back-off's message.
@@ -209,6 +219,9 @@ impl Worker {
         };
         slot.waiting = Some(Reason { reason: "ImagePullBackOff".into(), message: Some(message) });
         let name = slot.name().to_string();
+        let wait = slot.pull.current();
+        let because = causes::pull_back_off(slot.pull_record.into_iter().collect());
+        self.act(Action::BackedOff { container: name.clone(), wait, because });
         self.tell(Severity::Normal, "BackOff", short, Some(&name));
         let reason = "ImagePullBackOff".to_string();
         self.tell(Severity::Warning, "Failed", format!("Error: {reason}"), Some(&name));
@@ -222,13 +235,19 @@ impl Worker {
         }
     }
 
-    pub(super) fn take_image_failure(&mut self, name: &str, reason: String, message: String) {
+    pub(super) fn take_image_failure(
+        &mut self,
+        name: &str,
+        (reason, message): (String, String),
+        record: Option<RecordId>,
+    ) {
         let now = self.now;
         let Some(slot) = self.slot(name) else { return };
         if slot.run != Run::Pulling {
             return;
         }
         slot.run = Run::Idle;
+        slot.pull_record = record;
         let pulled = reason == "ErrImagePull";
         if pulled {
             slot.pull.next(now, now);
@@ -255,6 +274,7 @@ impl Worker {
             return;
         };
         slot.attempt = Some(attempt);
+        slot.here = true;
         slot.image = image;
         slot.image_id = image_id;
         slot.started_at = Some(at);
@@ -298,6 +318,7 @@ impl Worker {
             StartFailure::Create(message) => ("CreateContainerError", message),
             StartFailure::Run { message, exit_code } => {
                 slot.attempt = Some(attempt);
+                slot.here = true;
                 slot.dead_before = slot.dead.take();
                 slot.dead = Some(Dead {
                     attempt,

@@ -118,8 +118,9 @@ impl Story {
                 let until = deadline.map(|at| format!(" until {}s", at.duration_since(self.begin).as_secs()));
                 format!("hook {hook:?} of {container}{}", until.unwrap_or_default())
             }
-            Action::BackedOff { container, wait, evidence } => {
-                format!("journal: {container} backs off {}s, {evidence:?}", wait.as_secs())
+            Action::BackedOff { container, wait, because } => {
+                let because = crate::causes::shown(because);
+                format!("journal: {container} backs off {}s because {because}", wait.as_secs())
             }
             other => format!("{other:?}"),
         }
@@ -249,6 +250,7 @@ fn an_image_that_is_not_to_be_had() {
         container: "c".into(),
         reason: "ErrImagePull".into(),
         message: "manifest unknown".into(),
+        record: Some(RecordId(9)),
     };
     story.event("new", Event::Clock).prepared().event("pull failed", failed()).wait(10);
     story.event("pull failed", failed()).wait(20).up("c", 0);
@@ -314,7 +316,7 @@ fn what_runs_is_adopted_and_what_ended_meanwhile_is_restarted() {
         let containers = vec![(state(0, phase, story.now), None)];
         let addresses = Some(vec!["10.244.0.5".parse().unwrap()]);
         story
-            .event("adopted", Event::Adopted(Found { addresses, containers }))
+            .event("adopted", Event::Adopted(Found { sandbox: true, addresses, containers }))
             .event("volumes ready", Event::VolumesReady);
         insta::assert_snapshot!(format!("adopt_{phase:?}"), story.text);
     }
@@ -358,4 +360,41 @@ fn a_container_that_cannot_be_run_leaves_none_behind() {
     };
     let first = story.worker.step(story.now, failed(1));
     assert_eq!(removed(&first), [0], "the run before it goes, as with a start");
+}
+
+/// Containers that are pulled first by a pod whose node was restarted, after a life on it.
+fn begun_again(restart_policy: &str, life: impl FnOnce(&mut Story)) -> Vec<String> {
+    let pod = pod(serde_json::json!({"restartPolicy": restart_policy,
+        "initContainers": [{"name": "setup", "image": "i"}, {"name": "more", "image": "i"}],
+        "containers": [{"name": "app", "image": "i"}]}));
+    let mut first = Story::of(&pod);
+    first.event("new", Event::Clock).prepared();
+    life(&mut first);
+    let status = first.worker.reported.clone();
+    let mut story = Story::of(&with(&pod, |pod| pod.status = status));
+    let actions = story.worker.step(story.now, Event::Adopted(Found::default()));
+    let pulled = |action: &Action| match action {
+        Action::Pull { container } => Some(container.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(pulled).collect()
+}
+
+#[test]
+fn a_new_sandbox_begins_with_the_first_init_container() {
+    let up = |story: &mut Story| {
+        story.up("setup", 0).exited("setup", 0, 0).up("more", 0).exited("more", 0, 0).up("app", 0);
+    };
+    assert_eq!(begun_again("Always", up), ["setup"]);
+    assert_eq!(begun_again("OnFailure", up), ["setup"]);
+    assert_eq!(begun_again("Never", up), Vec::<String>::new(), "a pod that never restarts has failed");
+    let halfway = |story: &mut Story| {
+        story.up("setup", 0).exited("setup", 0, 0).up("more", 0);
+    };
+    assert_eq!(begun_again("Always", halfway), ["setup"]);
+    let done = |story: &mut Story| {
+        up(story);
+        story.exited("app", 0, 0);
+    };
+    assert_eq!(begun_again("OnFailure", done), Vec::<String>::new(), "its work is done");
 }

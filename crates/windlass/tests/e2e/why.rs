@@ -95,6 +95,7 @@ fn broken_exec() {
     std::fs::write(&limit, "max").unwrap();
     node.up();
     ns.becomes("pod/spared", type_, "False");
+    assert_eq!(ns.value("pod/spared", "{.status.conditions[?(@.type==\"windlass.dev/ProbeNotAsked\")].message}"), "");
     assert_eq!(ns.value("pod/spared", "{.status.containerStatuses[0].containerID}"), id);
     assert_eq!(ns.value("pod/spared", "{.status.containerStatuses[0].restartCount}"), "0");
     node.down().unwrap();

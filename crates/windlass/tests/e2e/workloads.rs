@@ -11,6 +11,9 @@ pub const TESTS: &[(&str, Shared)] = &[
     ("statefulset_and_daemonset_run", sets),
     ("volumes_and_environment_reach_the_container", volumes),
     ("crashing_container_backs_off", crash),
+    ("a_pod_beyond_its_limit_of_disk_is_evicted", disk_limit),
+    ("a_pod_that_the_node_does_not_take_fails", refused),
+    ("debug_adds_a_container_to_a_running_pod", debug),
 ];
 
 fn web(name: &str, message: &str, replicas: u32) -> String {
@@ -112,4 +115,52 @@ fn crash(ns: &Namespace) {
     let why = ns.node.windlass(&["why", &format!("{}/crasher", ns.name)]).output().unwrap();
     let why = String::from_utf8(why.stdout).unwrap();
     assert!(why.contains("exit code 3") && why.contains("last words"), "{why}");
+}
+
+fn disk_limit(ns: &Namespace) {
+    ns.run_script(
+        "greedy",
+        "head -c 4194304 /dev/zero > /work/file; exec sleep infinity",
+        "    volumeMounts:\n    - {name: work, mountPath: /work}\n  volumes:\n  - {name: work, emptyDir: {sizeLimit: 1Mi}}\n",
+    );
+    ns.becomes("pod/greedy", "{.status.phase} {.status.reason}", "Failed Evicted");
+    let message = ns.value("pod/greedy", "{.status.message}");
+    assert_eq!(message, "Usage of EmptyDir volume \"work\" exceeds the limit \"1Mi\". ");
+}
+
+fn refused(ns: &Namespace) {
+    let node = ns.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    // Named to the node, past the scheduler.
+    let named = format!("    resources: {{requests: {{cpu: '900'}}}}\n  nodeName: {node}\n");
+    ns.run_script("large", "true", &named);
+    ns.becomes("pod/large", "{.status.phase} {.status.reason}", "Failed OutOfcpu");
+    let message = ns.value("pod/large", "{.status.message}");
+    assert!(
+        message.starts_with("Pod was rejected: Node didn't have enough resource: cpu, requested: 900000, used: "),
+        "{message}"
+    );
+    let elsewhere = format!("  nodeName: {node}\n  nodeSelector: {{disk: tape}}\n");
+    ns.run_script("elsewhere", "true", &elsewhere);
+    ns.becomes("pod/elsewhere", "{.status.phase} {.status.reason}", "Failed NodeAffinity");
+    let sysctls = "  securityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: '1'}, {name: kernel.msgmax, value: '1'}]}\n";
+    ns.run_script("sysctl", "true", sysctls);
+    ns.becomes("pod/sysctl", "{.status.phase} {.status.reason}", "Failed SysctlForbidden");
+    ns.run_script(
+        "allowed",
+        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start",
+        "  securityContext: {sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: '81'}]}\n",
+    );
+    ns.becomes("pod/allowed", "{.status.phase}", "Succeeded");
+    assert_eq!(ns.kubectl(&["logs", "allowed"]), "81\n");
+}
+
+fn debug(ns: &Namespace) {
+    ns.run_script("target", "exec sleep infinity", "");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/target", "--timeout=60s"]);
+    let image = format!("--image={IMAGE}");
+    ns.kubectl(&["debug", "target", &image, "--container=look", "--target=main", "--", "sh", "-c", "ps; exit 7"]);
+    ns.becomes("pod/target", "{.status.ephemeralContainerStatuses[0].state.terminated.exitCode}", "7");
+    let seen = ns.kubectl(&["logs", "target", "-c", "look"]);
+    assert!(seen.contains("sleep infinity"), "the target's processes are seen: {seen}");
+    assert_eq!(ns.value("pod/target", "{.status.phase} {.status.containerStatuses[0].restartCount}"), "Running 0");
 }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
 
-use crate::meta;
-
 /// Node selector and required node affinity.
 pub fn affinity_fits(spec: &PodSpec, node: &Node) -> bool {
     let none = BTreeMap::new();
@@ -24,7 +22,7 @@ fn term_fits(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, Str
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let name = meta::name(&node.metadata).to_string();
+    let name = node.metadata.name.clone().unwrap_or_default();
     expressions.iter().all(|e| requirement_fits(e, labels.get(&e.key)))
         && fields.iter().all(|f| f.key == "metadata.name" && requirement_fits(f, Some(&name)))
 }
