@@ -221,7 +221,8 @@ impl Dispatcher {
     /// A listing is complete: what is not in it is gone, and what nobody claimed is taken away.
     async fn settle(&mut self) {
         // Pods that are here already keep their room, then the older go first.
-        let mut listed: Vec<Pod> = self.listed.values().cloned().collect();
+        let uids: HashSet<String> = self.listed.keys().cloned().collect();
+        let mut listed: Vec<Pod> = std::mem::take(&mut self.listed).into_values().collect();
         listed.sort_by_key(|pod| {
             (!self.found.contains_key(uid(pod)), pod.metadata.creation_timestamp.clone().map(|at| at.0))
         });
@@ -230,7 +231,7 @@ impl Dispatcher {
         }
         let known = self.host.pods().clone();
         for (uid, known) in &known {
-            if !self.listed.contains_key(uid) && !pods::is_static(&known.pod) {
+            if !uids.contains(uid) && !pods::is_static(&known.pod) {
                 self.gone(uid);
             }
         }
