@@ -122,6 +122,7 @@ fn make(
     std::fs::create_dir_all(directory.join("work")).map_err(broken)?;
     let cgroup = cgroup_of(sandbox, &spec.id);
     local.cgroups.create(&cgroup, &spec.resources).map_err(broken)?;
+    local.cgroups.end_as_a_whole(&cgroup).map_err(broken)?;
     if !spec.security.privileged {
         local.cgroups.restrict_devices(&cgroup).map_err(broken)?;
     }

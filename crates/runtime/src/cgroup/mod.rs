@@ -132,6 +132,18 @@ impl Cgroups {
         self.limit(path, resources, false)
     }
 
+    /// Under v2, has the OOM killer end a container as a whole: half a container helps nobody.
+    /// kubernetes/kubernetes pkg/kubelet/kuberuntime: so unless the kubelet is told `singleProcessOOMKill`.
+    pub fn end_as_a_whole(&self, path: &str) -> io::Result<()> {
+        match self.unified(path) {
+            Some(group) if self.pure_v2 => {
+                let file = group.join("memory.oom.group");
+                std::fs::write(&file, "1").map_err(|e| at_path(&file, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Under v2, denies a container's group all devices but the usual ones. Under v1 libcontainer does it.
     pub fn restrict_devices(&self, path: &str) -> io::Result<()> {
         match self.unified(path) {
