@@ -12,6 +12,8 @@ static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let mut objects: Vec<Value> = serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON");
     objects.push(object("ClusterRole", DNS, json!({"rules": dns_rules()})));
     objects.push(binding(DNS, DNS, DNS_USER));
+    objects.push(object("ClusterRole", NETWORK_POLICIES, json!({"rules": network_policy_rules()})));
+    objects.push(binding(NETWORK_POLICIES, NETWORK_POLICIES, NETWORK_POLICY_USER));
     objects.push(binding("windlass:kubelet-client", "system:kubelet-api-admin", KUBELET_CLIENT));
     objects
 });
@@ -23,8 +25,20 @@ pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 /// The user that the cluster's DNS is.
 pub const DNS_USER: &str = "system:serviceaccount:kube-system:coredns";
 
+/// The role of who enforces network policies on a node.
+const NETWORK_POLICIES: &str = "windlass:network-policies";
+/// The user that enforces network policies.
+pub const NETWORK_POLICY_USER: &str = "system:serviceaccount:kube-system:network-policies";
+
+fn read(group: &str, resources: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]})
+}
+
+fn network_policy_rules() -> Vec<Value> {
+    vec![read("", &["pods", "namespaces"]), read("networking.k8s.io", &["networkpolicies"])]
+}
+
 fn dns_rules() -> Vec<Value> {
-    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]});
     vec![read("", &["endpoints", "services", "pods", "namespaces"]), read("discovery.k8s.io", &["endpointslices"])]
 }
 

@@ -2,7 +2,7 @@
 //! netlink, with no other program. What should be there is decided in `netplan`; this crate makes it so. It knows no
 //! container and no pod worker: the kubelet reaches it through `pods::ports::Network`.
 //!
-//! Start with [`BridgeNetwork`] (the pod network), [`ServiceProxy`] and [`Dns`]. Pods reach the DNS by its Service,
+//! Start with [`BridgeNetwork`] (the pod network), [`ServiceProxy`], [`NetworkPolicies`] and [`Dns`]. Pods reach the DNS by its Service,
 //! whose endpoint is the gateway's address and [`DNS_PORT`]; the header of `dns` says why.
 
 mod addresses;
@@ -14,8 +14,10 @@ mod health_ports;
 mod http;
 mod namespace;
 mod netlink;
+mod network_policies;
 mod nft;
 mod pod_rules;
+mod policy_rules;
 mod proxy_status;
 mod route;
 mod service_proxy;
@@ -27,4 +29,5 @@ mod watch;
 pub use bridge::{BridgeConfig, BridgeNetwork};
 pub use dns::{DNS_PORT, Dns, DnsConfig};
 pub use netplan::{Cidr, NodeView};
+pub use network_policies::{NetworkPolicies, PolicyConfig};
 pub use service_proxy::{ProxyConfig, ProxyError, ServiceProxy};

@@ -72,6 +72,8 @@ pub enum Hook {
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
+    /// Ends this base chain; others at the same hook go on.
+    Accept,
     Drop,
     Return,
     Jump(String),
@@ -273,6 +275,7 @@ fn element(body: &mut Body<'_>, key: &[u8], value: &Value) -> usize {
 
 fn write_verdict(body: &mut Body<'_>, verdict: &Verdict) {
     let (code, chain): (i32, Option<&str>) = match verdict {
+        Verdict::Accept => (1, None),
         Verdict::Drop => (0, None),
         Verdict::Jump(chain) => (-3, Some(chain)),
         Verdict::Goto(chain) => (-4, Some(chain)),
@@ -305,6 +308,8 @@ pub enum Address {
 pub enum Compare {
     Equal = 0,
     NotEqual = 1,
+    AtMost = 3,
+    AtLeast = 5,
 }
 
 /// The expressions of one rule, in order. A comparison or lookup that fails ends the rule.

@@ -14,11 +14,11 @@ use kube::{Api, Client, ResourceExt};
 type Slices = Vec<Arc<EndpointSlice>>;
 
 /// Objects of one kind by `namespace/name`.
-struct Cache<K> {
-    objects: HashMap<String, Arc<K>>,
+pub(crate) struct Cache<K> {
+    pub objects: HashMap<String, Arc<K>>,
     /// Keys named since a new list began; what is not among them at its end is gone.
     listed: Option<HashSet<String>>,
-    complete: bool,
+    pub complete: bool,
 }
 
 impl<K> Default for Cache<K> {
@@ -33,7 +33,7 @@ fn key<K: kube::Resource>(object: &K) -> String {
 
 impl<K: kube::Resource> Cache<K> {
     /// Applies an event; `changed` gets every object that came, changed or went, as (before, now).
-    fn apply(&mut self, event: Event<K>, changed: &mut dyn FnMut(&str, Option<&K>, Option<&K>)) {
+    pub fn apply(&mut self, event: Event<K>, changed: &mut dyn FnMut(&str, Option<&K>, Option<&K>)) {
         match event {
             Event::Init => self.listed = Some(HashSet::new()),
             Event::InitApply(object) => {

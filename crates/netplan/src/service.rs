@@ -71,7 +71,7 @@ impl Family {
         }
     }
 
-    fn has(self, address: IpAddr) -> bool {
+    pub(crate) fn has(self, address: IpAddr) -> bool {
         address.is_ipv4() == (self == Family::Ipv4)
     }
 }

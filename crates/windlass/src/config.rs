@@ -239,6 +239,10 @@ impl Settings {
         }
     }
 
+    pub fn policies(&self) -> net::PolicyConfig {
+        net::PolicyConfig { table: format!("{}-policies", self.bridge), node_name: self.node_name.clone() }
+    }
+
     pub fn bridge(&self) -> net::BridgeConfig {
         net::BridgeConfig {
             bridge: self.bridge.clone(),

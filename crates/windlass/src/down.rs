@@ -89,6 +89,7 @@ async fn remove_node(settings: &Settings, progress: &Progress) -> anyhow::Result
     }
     net::BridgeNetwork::cleanup(&settings.bridge()).context("cannot remove the pod network")?;
     net::ServiceProxy::cleanup(&settings.proxy()).context("cannot remove the service rules")?;
+    net::NetworkPolicies::cleanup(&settings.policies()).context("cannot remove the network policies")?;
     progress.done("network", "interfaces, addresses and rules removed");
     remove(&settings.run)
 }

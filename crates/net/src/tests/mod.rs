@@ -3,5 +3,6 @@
 
 mod dns;
 mod harness;
+mod network_policies;
 mod pod_network;
 mod services;

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams, WatchEvent, WatchParams};
 use kubelet::{Kubelet, KubeletConfig};
-use net::{BridgeNetwork, DNS_PORT, Dns, DnsConfig, ServiceProxy};
+use net::{BridgeNetwork, DNS_PORT, Dns, DnsConfig, NetworkPolicies, ServiceProxy};
 use runtime::Containers;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,13 @@ pub async fn start(
     components.spawn(async move {
         proxy.run(client, token).await;
         ("kube-proxy", Ok(()))
+    });
+    let policies = NetworkPolicies::open(&settings.policies()).context("cannot set up network policies")?;
+    let policy_user = UserInfo::new(admit::policy::NETWORK_POLICY_USER, &["system:serviceaccounts"]);
+    let (client, token) = (server.client(policy_user), stop.clone());
+    components.spawn(async move {
+        policies.run(client, token).await;
+        ("network policies", Ok(()))
     });
     let dns = dns(settings, bridge.gateway()).await?;
     let dns_user = UserInfo::new(admit::policy::DNS_USER, &["system:serviceaccounts"]);

@@ -3,9 +3,17 @@
 //! One node serves all the tests that leave it in peace, each in a namespace of its own; tests that stop or kill a node
 //! start their own. `KUBECTL` names the client, by default `conformance/bin/kubectl`, which `scripts/clients.sh` builds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests with a harness of their own, which clippy does not take for tests"
+)]
+
+mod guest;
 mod identity;
 mod images;
 mod lifecycle;
+mod network;
 mod node;
 mod objects;
 mod streams;
@@ -25,8 +33,8 @@ type Alone = fn();
 fn main() {
     let arguments = Arguments::from_args();
     let shared: Arc<Mutex<Option<Arc<Node>>>> = Arc::default();
-    let tables: [&[(&str, Shared)]; 5] =
-        [workloads::TESTS, streams::TESTS, objects::TESTS, images::TESTS, identity::TESTS];
+    let tables: [&[(&str, Shared)]; 6] =
+        [workloads::TESTS, streams::TESTS, objects::TESTS, images::TESTS, identity::TESTS, network::TESTS];
     let mut trials: Vec<Trial> = Vec::new();
     for (name, test) in tables.into_iter().flatten() {
         let shared = Arc::clone(&shared);
@@ -38,7 +46,7 @@ fn main() {
             run(|| test(&node.namespace(name)))
         }));
     }
-    for (name, test) in lifecycle::TESTS.iter().chain(why::TESTS) {
+    for (name, test) in lifecycle::TESTS.iter().chain(why::TESTS).chain(guest::TESTS) {
         let test: Alone = *test;
         trials.push(Trial::test(*name, move || run(test)));
     }
