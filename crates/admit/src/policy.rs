@@ -11,6 +11,7 @@ static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     #[allow(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
     let mut objects: Vec<Value> = serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON");
     objects.push(object("ClusterRole", DNS, json!({"rules": dns_rules()})));
+    objects.push(metrics_reader());
     objects.push(binding(DNS, DNS, DNS_USER));
     objects.push(object("ClusterRole", NETWORK_POLICIES, json!({"rules": network_policy_rules()})));
     objects.push(binding(NETWORK_POLICIES, NETWORK_POLICIES, NETWORK_POLICY_USER));
@@ -52,6 +53,17 @@ fn object(kind: &str, name: &str, rest: Value) -> Value {
         object.extend(rest);
     }
     object
+}
+
+/// What metrics-server adds to `view`, `edit` and `admin`.
+fn metrics_reader() -> Value {
+    let verbs = ["get", "list", "watch"];
+    let rules = json!([{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": verbs}]);
+    let mut role = object("ClusterRole", "system:aggregated-metrics-reader", json!({"rules": rules}));
+    for into in ["view", "edit", "admin"] {
+        role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{into}")] = json!("true");
+    }
+    role
 }
 
 /// Gives a ClusterRole to one user.

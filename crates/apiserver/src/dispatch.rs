@@ -14,7 +14,7 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::strategy::Part;
-use crate::{discovery, health, openapi, subresources, verbs};
+use crate::{computed, discovery, health, openapi, subresources, verbs};
 
 /// Answers a request that authorization has let through.
 pub async fn dispatch(
@@ -106,8 +106,20 @@ async fn verb(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
             }
             crate::reviews::create(cx, payload).await
         }
-        ("get", true) => has(Verbs::GET).map(|()| verbs::get::get(cx))?.await,
-        ("list", _) => has(Verbs::LIST).map(|()| verbs::list::list(cx))?.await,
+        ("get", true) => {
+            has(Verbs::GET)?;
+            match cx.kind.computed {
+                Some(source) => computed::get(cx, source).await,
+                None => verbs::get::get(cx).await,
+            }
+        }
+        ("list", _) => {
+            has(Verbs::LIST)?;
+            match cx.kind.computed {
+                Some(source) => computed::list(cx, source).await,
+                None => verbs::list::list(cx).await,
+            }
+        }
         ("watch", _) => has(Verbs::WATCH).map(|()| verbs::watch::watch(cx))?.await,
         ("update", true) => has(Verbs::UPDATE).map(|()| verbs::update::update(cx, payload, Part::Whole))?.await,
         ("patch", true) => has(Verbs::PATCH).map(|()| verbs::patch::patch(cx, payload, Part::Whole))?.await,

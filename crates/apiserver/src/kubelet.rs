@@ -35,7 +35,20 @@ pub fn tls(client: &KubeletClient) -> Result<Arc<ClientConfig>, StartError> {
     Ok(Arc::new(config))
 }
 
-/// Takes a kubelet's certificate as it is, as upstream does when it is given no authority for them.
+/// The TLS configuration for calls to pods and services: no certificate is shown, and any is taken.
+/// `kubernetes/kubernetes pkg/kubeapiserver/options: the proxy transport skips verification`.
+pub fn unverified_tls() -> Result<Arc<ClientConfig>, StartError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| StartError::Tls(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyServerCert(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Takes a certificate as it is, as upstream does of a kubelet's when it is given no authority for them.
 #[derive(Debug)]
 struct AnyServerCert(Arc<CryptoProvider>);
 

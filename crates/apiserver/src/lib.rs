@@ -14,8 +14,10 @@ mod cache;
 mod caches;
 mod catalog;
 mod codec;
+mod computed;
 mod context;
 mod crd;
+mod dial;
 mod discovery;
 mod dispatch;
 mod health;
@@ -38,6 +40,7 @@ mod startup;
 mod strategy;
 mod subresources;
 mod table;
+mod usage;
 mod verbs;
 mod view;
 

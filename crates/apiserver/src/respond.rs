@@ -46,6 +46,22 @@ pub fn object(cx: &Cx, code: u16, value: Value) -> Result<HttpResponse, Status> 
     tree(cx, code, &shaped)
 }
 
+/// A list of the request's kind.
+pub fn list(cx: &Cx, meta: &Value, values: &[Value]) -> Result<HttpResponse, Status> {
+    let tree = match cx.accept.shape {
+        Shape::Table => table::table(&cx.kind, values, cx.accept.include, true, meta.clone(), cx.now),
+        Shape::Whole => {
+            let (kind, version) = (cx.kind.list_kind(), cx.kind.api_version());
+            json!({ "kind": kind, "apiVersion": version, "metadata": meta, "items": values })
+        }
+        Shape::Metadata | Shape::MetadataList => {
+            let items: Vec<Value> = values.iter().map(partial).collect();
+            json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items })
+        }
+    };
+    self::tree(cx, 200, &tree)
+}
+
 /// A tree that is sent as it is: another kind's object, a Status.
 pub fn tree(cx: &Cx, code: u16, value: &Value) -> Result<HttpResponse, Status> {
     bytes(cx, code, encode(cx.accept.media, value)?)

@@ -119,6 +119,7 @@ pub struct Inner {
     pub metrics: Metrics,
     pub health: Health,
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
+    pub unverified_tls: Arc<rustls::ClientConfig>,
     tls: Option<Arc<ServerConfig>>,
     stop: CancellationToken,
 }
@@ -152,6 +153,7 @@ impl ApiServer {
             client_verifier: client_verifier(&roots)?,
             tls: server_tls(&config, &roots)?,
             kubelet_tls: config.kubelet.as_ref().map(crate::kubelet::tls).transpose()?,
+            unverified_tls: crate::kubelet::unverified_tls()?,
             allocator: crate::allocate::Allocator::new(&config)?,
             registry: Registry::new(store),
             caches: Arc::clone(&caches),

@@ -60,6 +60,7 @@ impl Kind {
             fields: selectable(served),
             columns: Columns::Paths(columns(served)),
             storage_prefix: Cow::Owned(format!("{group}/{plural}")),
+            computed: None,
             storage_version: (Cow::Owned(group), Cow::Owned(text(storage, "/name").to_owned())),
             conversion: None,
             ttl_seconds: None,

@@ -37,6 +37,7 @@ const FILES: &[&str] = &[
     include_str!("../facts/events.v1.json"),
     include_str!("../facts/flowcontrol.v1.json"),
     include_str!("../facts/meta.v1.json"),
+    include_str!("../facts/metrics.v1beta1.json"),
     include_str!("../facts/networking.v1.json"),
     include_str!("../facts/node.v1.json"),
     include_str!("../facts/policy.v1.json"),

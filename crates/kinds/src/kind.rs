@@ -132,6 +132,15 @@ pub enum Subresource {
     Approval,
 }
 
+/// What answers for a kind that is read only and never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Computed {
+    /// What nodes use, by their kubelets.
+    NodeMetrics,
+    /// What pods use, by the kubelets of their nodes.
+    PodMetrics,
+}
+
 /// What a change must touch for `metadata.generation` to count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Generation {
@@ -223,6 +232,7 @@ pub struct Kind {
     pub columns: Columns,
     /// The key's part between `/registry/` and the namespace or name: `services/specs`. Empty: nothing is stored.
     pub storage_prefix: Str,
+    pub computed: Option<Computed>,
     /// The group and version the object is stored in.
     pub storage_version: (Str, Str),
     pub conversion: Option<Conversion>,
@@ -270,6 +280,8 @@ pub struct Declaration {
     pub columns: Option<BuiltInColumns>,
     /// Empty: the plural.
     pub storage_prefix: &'static str,
+    /// Set: nothing is stored.
+    pub computed: Option<Computed>,
     /// `None`: the kind's own group and version.
     pub storage_version: Option<(&'static str, &'static str)>,
     pub conversion: Option<Conversion>,
@@ -313,6 +325,7 @@ impl Declaration {
         fields: &[],
         columns: None,
         storage_prefix: "",
+        computed: None,
         storage_version: None,
         conversion: None,
         ttl_seconds: None,
@@ -330,7 +343,7 @@ impl Declaration {
     };
 
     pub const fn build(self) -> Kind {
-        let stored = self.verbs.has(Verbs::GET);
+        let stored = self.verbs.has(Verbs::GET) && self.computed.is_none();
         let (storage_group, storage_version) = match self.storage_version {
             Some(other) => other,
             None => (self.group, self.version),
@@ -363,6 +376,7 @@ impl Declaration {
                 None => Columns::Generic,
             },
             storage_prefix: Cow::Borrowed(prefix),
+            computed: self.computed,
             storage_version: (Cow::Borrowed(storage_group), Cow::Borrowed(storage_version)),
             conversion: self.conversion,
             ttl_seconds: self.ttl_seconds,

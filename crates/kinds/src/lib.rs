@@ -38,6 +38,7 @@ pub mod core;
 pub mod discovery;
 pub mod events;
 pub mod flowcontrol;
+pub mod metrics;
 pub mod networking;
 pub mod node;
 pub mod policy;
@@ -47,5 +48,5 @@ pub mod scheduling;
 pub mod storage;
 pub mod storagemigration;
 
-pub use kind::{Columns, Conversion, Generation, Kind, Names, ScalePaths, Scope, Subresource, Verbs};
+pub use kind::{Columns, Computed, Conversion, Generation, Kind, Names, ScalePaths, Scope, Subresource, Verbs};
 pub use table::{KINDS, by_kind, by_resource};

@@ -2,7 +2,7 @@
 
 use crate::kind::Kind;
 
-/// Every built-in kind upstream serves by default, in discovery's order of groups.
+/// Every built-in kind: those upstream serves by default, in discovery's order of groups, and then metrics-server's.
 pub static KINDS: &[&Kind] = &[
     &crate::core::binding::BINDING,
     &crate::core::component_status::COMPONENT_STATUS,
@@ -76,6 +76,8 @@ pub static KINDS: &[&Kind] = &[
     &crate::flowcontrol::flow_schema::FLOW_SCHEMA,
     &crate::flowcontrol::priority_level_configuration::PRIORITY_LEVEL_CONFIGURATION,
     &crate::storagemigration::storage_version_migration::STORAGE_VERSION_MIGRATION,
+    &crate::metrics::node_metrics::NODE_METRICS,
+    &crate::metrics::pod_metrics::POD_METRICS,
 ];
 
 /// The built-in kind a resource of a group and version names.

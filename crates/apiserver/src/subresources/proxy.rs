@@ -3,8 +3,6 @@
 //! An upgrade (WebSocket or SPDY) is tunnelled: once both sides have switched protocols, bytes pass through unread.
 //! `kubernetes/kubernetes pkg/registry/core/pod/strategy.go: LogLocation, ExecLocation; pkg/registry/core/node/strategy.go`.
 
-use std::time::Duration;
-
 use http::header::{CONNECTION, HOST, HeaderName, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
@@ -12,25 +10,18 @@ use hyper_util::rt::TokioIo;
 use kinds::Subresource;
 use machinery::object;
 use machinery::status::Status;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::authz;
 use crate::context::Cx;
+use crate::dial::{self, Address, Security};
 use crate::http::{Body, BoxError, HttpResponse};
-
-/// The kubelet's port, where the node does not name another.
-const KUBELET_PORT: u16 = 10250;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::subresources::location;
 
 /// Where a request goes.
 struct Upstream {
-    host: String,
-    port: u16,
-    tls: bool,
+    address: Address,
+    security: Security,
     path: String,
     query: String,
 }
@@ -38,8 +29,16 @@ struct Upstream {
 pub async fn forward(cx: &Cx, subresource: &Subresource, request: Request<Body>) -> Result<HttpResponse, Status> {
     check_verb(cx, subresource, request.method())?;
     let asked = request.uri().query().unwrap_or_default().to_owned();
+    if matches!(subresource, Subresource::Proxy)
+        && let Some(redirect) = to_root(&request)
+    {
+        return Ok(redirect);
+    }
     let upstream = match subresource {
-        Subresource::Proxy => proxied(cx, &asked).await?,
+        Subresource::Proxy => {
+            let (address, security) = location::of(cx).await?;
+            Upstream { address, security, path: rest(cx, request.uri().path()), query: asked }
+        }
         Subresource::Log => to_container(cx, "containerLogs", &asked).await?,
         Subresource::Exec => to_container(cx, "exec", &asked).await?,
         Subresource::Attach => to_container(cx, "attach", &asked).await?,
@@ -63,29 +62,19 @@ fn check_verb(cx: &Cx, subresource: &Subresource, method: &Method) -> Result<(),
     }
 }
 
-async fn fetch(cx: &Cx, plural: &str, namespace: &str, name: &str) -> Result<Value, Status> {
+pub(super) async fn fetch(cx: &Cx, plural: &str, namespace: &str, name: &str) -> Result<Value, Status> {
     let missing = || Status::not_found(&machinery::gvk::GroupResource::new("", plural), name);
     let kind = kinds::by_resource("", "v1", plural).ok_or_else(missing)?;
     Ok(cx.server.registry.get(kind, namespace, name).await?.ok_or_else(missing)?.value)
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The kubelet of a node: its internal address, and the port it says.
-async fn kubelet(cx: &Cx, node: &str) -> Result<(String, u16), Status> {
-    let node = fetch(cx, "nodes", "", node).await?;
-    let addresses = node.pointer("/status/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
-    let of = |wanted: &str| {
-        addresses.iter().find(|address| address["type"] == wanted).map(|address| text(address, "/address").to_owned())
-    };
-    let host = of("InternalIP").or_else(|| of("ExternalIP")).or_else(|| of("Hostname")).filter(|host| !host.is_empty());
-    let host =
-        host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
-    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0).unwrap_or(KUBELET_PORT);
-    Ok((host, port))
+/// The kubelet of a named node.
+pub(super) async fn kubelet(cx: &Cx, node: &str) -> Result<Address, Status> {
+    dial::kubelet_address(&fetch(cx, "nodes", "", node).await?)
 }
 
 /// A pod's container on its node's kubelet.
@@ -94,13 +83,9 @@ async fn to_container(cx: &Cx, what: &str, asked: &str) -> Result<Upstream, Stat
     let (namespace, name) = (&cx.info.namespace, &cx.info.name);
     let node = text(&pod, "/spec/nodeName");
     if node.is_empty() {
-        return match what {
-            // A log of a pod that runs nowhere yet is empty upstream; kubectl is told to wait by the same words.
-            "containerLogs" => Err(Status::bad_request(format!("pod {name} does not have a host assigned"))),
-            _ => Err(Status::bad_request(format!("pod {name} does not have a host assigned"))),
-        };
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
-    let (host, port) = kubelet(cx, node).await?;
+    let address = kubelet(cx, node).await?;
     let (path, query) = match what {
         "portForward" => (format!("/portForward/{namespace}/{name}"), asked.to_owned()),
         "containerLogs" => {
@@ -112,7 +97,16 @@ async fn to_container(cx: &Cx, what: &str, asked: &str) -> Result<Upstream, Stat
             (format!("/{what}/{namespace}/{name}/{container}"), kubelet_streams(asked))
         }
     };
-    Ok(Upstream { host, port, tls: true, path, query })
+    Ok(Upstream { address, security: Security::Kubelet, path, query })
+}
+
+/// What follows `proxy` in the path, with the slash it may end in.
+fn rest(cx: &Cx, path: &str) -> String {
+    let mut rest = format!("/{}", cx.info.rest.join("/"));
+    if path.ends_with('/') && !rest.ends_with('/') {
+        rest.push('/');
+    }
+    rest
 }
 
 /// The query as the kubelet spells it: `stdin` is `input`, `stdout` `output`, `stderr` `error`.
@@ -169,111 +163,23 @@ fn bracket(names: &[String]) -> String {
     format!("[{}]", names.join(" "))
 }
 
-/// `proxy` of a node, pod or service: the rest of the path goes on.
-async fn proxied(cx: &Cx, asked: &str) -> Result<Upstream, Status> {
-    let path = format!("/{}", cx.info.rest.join("/"));
-    let query = asked.to_owned();
-    let (scheme, name, port) = split(&cx.info.name);
-    match cx.kind.names.plural.as_ref() {
-        "nodes" => {
-            let (host, kubelet_port) = kubelet(cx, &name).await?;
-            let port = port.parse().unwrap_or(kubelet_port);
-            Ok(Upstream { host, port, tls: port == kubelet_port || scheme == "https", path, query })
-        }
-        "pods" => {
-            let pod = fetch(cx, "pods", &cx.info.namespace, &name).await?;
-            let host = text(&pod, "/status/podIP").to_owned();
-            if host.is_empty() {
-                return Err(Status::bad_request("address not allowed"));
-            }
-            let port = if port.is_empty() { first_port(&pod) } else { port.parse().unwrap_or(80) };
-            Ok(Upstream { host, port, tls: scheme == "https", path, query })
-        }
-        _ => {
-            let (host, port) = service_endpoint(cx, &name, &port).await?;
-            Ok(Upstream { host, port, tls: scheme == "https", path, query })
-        }
+/// The proxied root without its slash is not served: relative links of the page behind it would lead elsewhere.
+/// `kubernetes/apimachinery pkg/util/proxy/upgradeaware.go: proxyRedirectsforRootPath`.
+fn to_root(request: &Request<Body>) -> Option<HttpResponse> {
+    let path = request.uri().path();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads || !path.ends_with("/proxy") || wants_upgrade(request.headers()) {
+        return None;
     }
-}
-
-/// `[scheme:]name[:port]`
-fn split(id: &str) -> (String, String, String) {
-    let parts: Vec<&str> = id.split(':').collect();
-    let own = |text: &str| text.to_owned();
-    match parts.as_slice() {
-        [name, port] => (String::new(), own(name), own(port)),
-        [scheme, name, port] => (own(scheme), own(name), own(port)),
-        _ => (String::new(), own(id), String::new()),
-    }
-}
-
-fn first_port(pod: &Value) -> u16 {
-    let ports = pod.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
-    let mut ports = ports.filter_map(|container| container.pointer("/ports/0/containerPort").and_then(Value::as_u64));
-    ports.next().and_then(|port| u16::try_from(port).ok()).unwrap_or(80)
-}
-
-/// One ready endpoint of a service's port, by port name, number, or the only one.
-async fn service_endpoint(cx: &Cx, name: &str, port: &str) -> Result<(String, u16), Status> {
-    let service = fetch(cx, "services", &cx.info.namespace, name).await?;
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    let chosen = ports
-        .iter()
-        .find(|known| (port.is_empty() && ports.len() == 1) || known["name"] == port || known["port"] == port);
-    let unavailable = || Status::service_unavailable(format!("no endpoints available for service {:?}", cx.info.name));
-    let Some(chosen) = chosen else {
-        return Err(Status::service_unavailable(format!("no service port {port:?} found for service {name:?}")));
-    };
-    let endpoints = fetch(cx, "endpoints", &cx.info.namespace, name).await.map_err(|_| unavailable())?;
-    let wanted = chosen["name"].as_str().unwrap_or_default();
-    for subset in endpoints["subsets"].as_array().into_iter().flatten() {
-        let target = subset["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|known| known["name"].as_str().unwrap_or_default() == wanted);
-        let address = subset["addresses"].as_array().and_then(|list| {
-            (!list.is_empty())
-                .then(|| list[rand::random_range(0..list.len())]["ip"].as_str().unwrap_or_default().to_owned())
-        });
-        if let (Some(target), Some(host)) = (target, address)
-            && let Some(port) = target["port"].as_u64().and_then(|port| u16::try_from(port).ok())
-        {
-            return Ok((host, port));
-        }
-    }
-    Err(unavailable())
-}
-
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-async fn connect(cx: &Cx, upstream: &Upstream) -> Result<Box<dyn Duplex>, Status> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Status::service_unavailable(format!(
-            "error trying to reach service: dial tcp {}:{}: {error}",
-            upstream.host, upstream.port
-        ))
-    };
-    let dial = TcpStream::connect((upstream.host.as_str(), upstream.port));
-    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, dial).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(failed(&error)),
-        Err(_) => return Err(failed(&"i/o timeout")),
-    };
-    stream.set_nodelay(true).map_err(|error| failed(&error))?;
-    if !upstream.tls {
-        return Ok(Box::new(stream));
-    }
-    let tls =
-        cx.server.kubelet_tls.clone().ok_or_else(|| Status::internal("no kubelet client certificate is configured"))?;
-    let name = ServerName::try_from(upstream.host.clone()).map_err(|error| failed(&error))?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| failed(&error))?;
-    Ok(Box::new(stream))
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut response = http::Response::new(crate::http::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().insert(http::header::LOCATION, HeaderValue::from_str(&format!("{path}/{query}")).ok()?);
+    Some(response)
 }
 
 async fn send(cx: &Cx, upstream: &Upstream, mut request: Request<Body>) -> Result<HttpResponse, Status> {
-    let stream = connect(cx, upstream).await?;
+    let stream = dial::connect(&cx.server, &upstream.address, upstream.security).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Status::internal)?;
     tokio::spawn(async move {
@@ -322,7 +228,7 @@ fn outgoing(upstream: &Upstream, request: Request<Body>, upgrade: bool) -> Resul
         strip_hop_headers(&mut parts.headers);
     }
     parts.headers.remove(http::header::AUTHORIZATION);
-    let host = HeaderValue::from_str(&format!("{}:{}", upstream.host, upstream.port)).map_err(Status::internal)?;
+    let host = HeaderValue::from_str(&upstream.address.to_string()).map_err(Status::internal)?;
     parts.headers.insert(HOST, host);
     parts.extensions = http::Extensions::new();
     Ok(Request::from_parts(parts, body))

@@ -18,7 +18,7 @@ use crate::http::HttpResponse;
 use crate::negotiate::Shape;
 use crate::query::{ListOptions, VersionMatch};
 use crate::select::Filter;
-use crate::{http as wire, registry, respond, table};
+use crate::{http as wire, registry, respond};
 
 /// The token upstream writes: version, revision, and the first key of the next page, relative to what is listed (the
 /// kind, or its objects in one namespace). Anybody can write one, so it may only lead to what the request may list.
@@ -223,19 +223,10 @@ pub fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
     for object in &page.objects {
         values.push(registry::from_storage(&cx.kind, object.value())?);
     }
-    let tree = match cx.accept.shape {
-        Shape::Table => table::table(&cx.kind, &values, cx.accept.include, true, meta, cx.now),
-        Shape::Whole => {
-            values.iter_mut().for_each(|value| as_item(cx, value));
-            let (kind, version) = (cx.kind.list_kind(), cx.kind.api_version());
-            json!({ "kind": kind, "apiVersion": version, "metadata": meta, "items": values })
-        }
-        Shape::Metadata | Shape::MetadataList => {
-            let items: Vec<Value> = values.iter().map(respond::partial).collect();
-            json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items })
-        }
-    };
-    respond::tree(cx, 200, &tree)
+    if cx.accept.shape == Shape::Whole {
+        values.iter_mut().for_each(|value| as_item(cx, value));
+    }
+    respond::list(cx, &meta, &values)
 }
 
 /// An object as its list holds it: one of a built-in kind does not say what it is.

@@ -143,8 +143,8 @@ pub(super) async fn resource_metrics(host: &Host) -> Response<Body> {
             let labels = format!("{{container=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"}}", id.name);
             cpu.add(&labels, seconds(stats.cpu_usage_core_ns));
             memory.add(&labels, stats.memory_working_set_bytes as f64);
-            if let Some(at) = started(pod, &id.name) {
-                start.add(&labels, at);
+            if let Some(at) = summary::running_since(pod, &id.name) {
+                start.add(&labels, at.as_second() as f64);
             }
             cpu_ns += stats.cpu_usage_core_ns;
             working += stats.memory_working_set_bytes;
@@ -170,14 +170,6 @@ pub(super) async fn resource_metrics(host: &Host) -> Response<Body> {
     error.add("", 0.0);
     let all = [cpu, memory, start, node_cpu, node_memory, pod_cpu, pod_memory, error];
     answer(StatusCode::OK, PROMETHEUS, all.iter().map(Series::render).collect::<String>())
-}
-
-/// When a container was started, in seconds since 1970.
-fn started(pod: &summary::PodUse, container: &str) -> Option<f64> {
-    let status = pod.known.status.as_ref()?;
-    let own = status.container_statuses.iter().flatten().find(|status| status.name == container)?;
-    let at = own.state.as_ref()?.running.as_ref()?.started_at.as_ref()?;
-    Some(at.0.as_second() as f64)
 }
 
 /// The few of cAdvisor's series that dashboards live on.

@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod objects;
 mod streams;
+mod usage;
 mod why;
 mod workloads;
 
@@ -33,8 +34,15 @@ type Alone = fn();
 fn main() {
     let arguments = Arguments::from_args();
     let shared: Arc<Mutex<Option<Arc<Node>>>> = Arc::default();
-    let tables: [&[(&str, Shared)]; 6] =
-        [workloads::TESTS, streams::TESTS, objects::TESTS, images::TESTS, identity::TESTS, network::TESTS];
+    let tables: [&[(&str, Shared)]; 7] = [
+        workloads::TESTS,
+        streams::TESTS,
+        objects::TESTS,
+        images::TESTS,
+        identity::TESTS,
+        network::TESTS,
+        usage::TESTS,
+    ];
     let mut trials: Vec<Trial> = Vec::new();
     for (name, test) in tables.into_iter().flatten() {
         let shared = Arc::clone(&shared);

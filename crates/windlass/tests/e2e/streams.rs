@@ -12,6 +12,8 @@ pub const TESTS: &[(&str, Shared)] = &[
     ("attach_reads_a_running_container", attach),
     ("cp_copies_both_ways", copy),
     ("port_forward_reaches_a_service", forward),
+    ("proxy_reaches_pods_services_and_nodes", proxy),
+    ("proxy_shows_a_pod_no_certificate", proxy_shows_no_certificate),
 ];
 
 fn sleeper(ns: &Namespace, script: &str) {
@@ -80,4 +82,41 @@ fn forward(ns: &Namespace) {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(answer.contains("forwarded, pod main"), "{answer} ({IMAGE})");
+}
+
+fn proxy(ns: &Namespace) {
+    ns.run_script("hello", "exec web -m proxied", "    ports: [{containerPort: 8080}]\n    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}\n");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/hello", "--timeout=60s"]);
+    ns.kubectl(&["label", "pod/hello", "app=hello"]);
+    ns.kubectl(&["expose", "pod/hello", "--port=80", "--target-port=8080"]);
+    let raw = |path: &str| ns.try_kubectl(&["get", "--raw", path]);
+    let base = format!("/api/v1/namespaces/{}", ns.name);
+    let service = format!("{base}/services/hello:80/proxy/");
+    let answer = eventually("the service has an endpoint", || raw(&service).ok());
+    assert_eq!(answer, "proxied, pod hello\n");
+    for path in ["services/hello/proxy/", "services/http:hello:80/proxy/", "pods/hello/proxy/", "pods/hello:8080/proxy"]
+    {
+        assert_eq!(raw(&format!("{base}/{path}")).unwrap(), "proxied, pod hello\n", "{path}");
+    }
+    assert!(raw(&format!("{base}/pods/hello/proxy/a/b/?c=d")).is_err());
+    assert!(ns.kubectl(&["logs", "hello"]).contains("GET /a/b/ 404"), "the slash at the end goes on");
+    let refused = |path: &str| raw(&format!("{base}/{path}")).unwrap_err().trim().to_owned();
+    assert!(refused("services/hello:81/proxy/").contains("no service port 81 found for service \"hello\""));
+    assert!(refused("services/hello:web/proxy/").contains("no endpoints available for service \"hello\""));
+    assert!(refused("pods/ftp:hello:21/proxy/").contains("invalid pod request \"ftp:hello:21\""));
+    assert!(refused("pods/hello:1/proxy/").contains("error trying to reach service: dial tcp"));
+
+    let node = "/api/v1/nodes/node-1/proxy";
+    assert_eq!(raw(&format!("{node}/healthz")).unwrap(), "ok");
+    assert!(raw(&format!("{node}/metrics")).unwrap().contains("kubelet_running_pods"));
+}
+
+/// A pod may not borrow the API server's certificate: on the node's network its port may be the kubelet's.
+fn proxy_shows_no_certificate(ns: &Namespace) {
+    ns.run_script("host", "exec sleep infinity", "  hostNetwork: true\n");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/host", "--timeout=60s"]);
+    let port = ns.value("node/node-1", "{.status.daemonEndpoints.kubeletEndpoint.Port}");
+    let path = format!("/api/v1/namespaces/{}/pods/https:host:{port}/proxy/pods", ns.name);
+    let words = ns.refused(&["get", "--raw", &path]);
+    assert!(words.contains("Unauthorized") || words.contains("must be logged in"), "{words}");
 }

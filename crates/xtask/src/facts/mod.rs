@@ -5,6 +5,7 @@
 //! prose is taken over. `crates/kinds/src/facts.rs` reads the result and explains the keys.
 
 mod go;
+mod metrics;
 mod modules;
 mod openapi;
 
@@ -28,8 +29,11 @@ pub fn directory(root: &Path) -> PathBuf {
 /// Generates the table: file name to contents.
 pub fn generate() -> Result<BTreeMap<String, String>> {
     let kubernetes = modules::directory("k8s.io/kubernetes", KUBERNETES)?;
-    let definitions = openapi::definitions(&kubernetes)?;
+    let mut definitions = openapi::definitions(&kubernetes)?;
     let mut packages = BTreeMap::new();
+    if let Some(package) = source_of(metrics::PACKAGE)? {
+        definitions.extend(metrics::definitions(&package)?);
+    }
     let mut files: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
     for name in wanted(&definitions) {
         let (Some(schema), Some((package, type_name))) = (definitions.get(&name), name.rsplit_once('.')) else {
@@ -106,8 +110,11 @@ fn render(facts: BTreeMap<String, Value>) -> String {
     format!("{{\n{}\n}}\n", lines.join(",\n"))
 }
 
-/// Alpha and beta versions are off by default and not served.
+/// Alpha and beta versions are off by default and not served; `metrics.k8s.io` is beta only in name.
 fn is_unstable(package: &str) -> bool {
+    if package == metrics::PACKAGE {
+        return false;
+    }
     let version = package.rsplit('.').next().unwrap_or_default();
     version.contains("alpha") || version.contains("beta")
 }
@@ -133,6 +140,8 @@ fn source_of(package: &str) -> Result<Option<go::Package>> {
         ("k8s.io/apiextensions-apiserver", rest.replace('.', "/"))
     } else if let Some(rest) = package.strip_prefix("io.k8s.kube-aggregator.") {
         ("k8s.io/kube-aggregator", rest.replace('.', "/"))
+    } else if let Some(rest) = package.strip_prefix("io.k8s.metrics.") {
+        ("k8s.io/metrics", rest.replace('.', "/"))
     } else {
         return Ok(None);
     };
