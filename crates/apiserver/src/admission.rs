@@ -1,5 +1,6 @@
 //! Where admission plugins are asked: mutating ones before validation, validating ones after, quota last.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use admit::admission::Operation;
@@ -15,6 +16,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
 use machinery::object;
 use machinery::status::Status;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::authz;
@@ -138,52 +140,98 @@ pub async fn validate(cx: &Cx, operation: Operation, new: Option<&Value>, old: O
     admit::admission::validate(&request(cx, operation, name), &view(cx), new, old)
 }
 
-/// Counts a new object, or the growth of a changed one, in the quotas of its namespace: checked and taken in one step.
-/// `kubernetes/apiserver pkg/admission/plugin/resourcequota/controller.go: checkRequest`.
-pub async fn count(
+/// What a request has been charged for in quotas, by quota; to be given back when its write does not come about.
+#[derive(Default)]
+pub struct Charged(Vec<(String, quota::Usage)>);
+
+/// Charges the quotas of a namespace for a new object, or for the growth of a changed one: checked and taken in one step.
+/// `kubernetes/apiserver pkg/admission/plugin/resourcequota/controller.go: checkQuotas`.
+pub async fn charge(
     cx: &Cx,
     operation: Operation,
     new: &Value,
     old: Option<&Value>,
     dry_run: bool,
-) -> Result<(), Status> {
-    let Some(kind) = kinds::by_resource("", "v1", "resourcequotas") else { return Ok(()) };
-    // A resize is the one change through a subresource that may take more.
-    if !cx.kind.namespaced() || !matches!(cx.info.subresource.as_str(), "" | "resize") {
-        return Ok(());
+) -> Result<Charged, Status> {
+    let mut charged = Charged::default();
+    if !cx.kind.namespaced() || view(cx).quotas(&cx.info.namespace).is_empty() {
+        return Ok(charged);
     }
+    let _one_by_one = cx.server.quotas.lock().await;
+    match charge_all(cx, operation, new, old, dry_run, &mut charged).await {
+        Ok(()) => Ok(charged),
+        Err(status) => {
+            refund(cx, charged).await;
+            Err(status)
+        }
+    }
+}
+
+async fn charge_all(
+    cx: &Cx,
+    operation: Operation,
+    new: &Value,
+    old: Option<&Value>,
+    dry_run: bool,
+    charged: &mut Charged,
+) -> Result<(), Status> {
     let name = object::name(new);
     for _ in 0..QUOTA_ATTEMPTS {
-        let changed = quota::admit(&request(cx, operation, name), &view(cx), new, old)?;
-        if dry_run || changed.is_empty() {
+        catch_up(cx).await?;
+        let mut charges = quota::admit(&request(cx, operation, name), &view(cx), new, old, cx.now)?;
+        charges.retain(|charge| !charged.0.iter().any(|(done, _)| charge.quota.metadata.name.as_ref() == Some(done)));
+        if dry_run {
             return Ok(());
         }
         let mut all = true;
-        for (quota, used) in changed {
-            let used: serde_json::Map<String, Value> =
-                used.into_iter().map(|(resource, amount)| (resource, json!(amount.to_string()))).collect();
-            let quota_name = quota.metadata.name.clone().unwrap_or_default();
-            let Some(mut stored) = cx.server.registry.get(kind, &cx.info.namespace, &quota_name).await? else {
-                continue;
-            };
-            let seen = quota.metadata.resource_version.as_deref().unwrap_or_default();
-            if object::resource_version(&stored.value) != seen {
+        for charge in charges {
+            let quota = charge.quota.metadata.name.clone().unwrap_or_default();
+            let seen = charge.quota.metadata.resource_version.as_deref().unwrap_or_default();
+            if set_used(cx, &quota, |stored| (object::resource_version(stored) == seen).then_some(charge.used)).await? {
+                charged.0.push((quota, charge.added));
+            } else {
                 all = false;
-                break;
-            }
-            for (resource, amount) in used {
-                object::put(&mut stored.value, &["status", "used", &resource], amount);
-            }
-            let key = kind.key(&cx.info.namespace, &quota_name);
-            if cx.server.registry.update(kind, &key, &stored.value, stored.revision).await?.is_none() {
-                all = false;
-                break;
             }
         }
         if all {
             return Ok(());
         }
-        catch_up(cx).await?;
     }
-    Err(Status::conflict(&crate::registry::group_resource(kind), name, "quota usage could not be counted"))
+    Err(Status::conflict(&cx.resource(), name, "the usage of a resource quota could not be updated"))
+}
+
+/// Gives back what was charged. The controller counts again in any case, so a failure costs no more than time.
+pub async fn refund(cx: &Cx, charged: Charged) {
+    for (quota, added) in charged.0 {
+        for _ in 0..QUOTA_ATTEMPTS {
+            let less = |stored: &Value| {
+                let used = stored
+                    .pointer("/status/used")
+                    .and_then(|used| Some(quota::amounts(Some(&BTreeMap::deserialize(used).ok()?))));
+                Some(quota::minus(&used.unwrap_or_default(), &added))
+            };
+            match set_used(cx, &quota, less).await {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(status) => {
+                    tracing::warn!(%quota, error = %status.message, "a quota's charge was not given back");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Writes what is used of a quota as `make` says, if it says anything; false when somebody else was first. A quota that
+/// is gone has nothing to write.
+async fn set_used(cx: &Cx, name: &str, make: impl FnOnce(&Value) -> Option<quota::Usage>) -> Result<bool, Status> {
+    let Some(kind) = kinds::by_resource("", "v1", "resourcequotas") else { return Ok(true) };
+    let namespace = &cx.info.namespace;
+    let Some(mut stored) = cx.server.registry.get(kind, namespace, name).await? else { return Ok(true) };
+    let Some(used) = make(&stored.value) else { return Ok(false) };
+    for (resource, amount) in used {
+        object::put(&mut stored.value, &["status", "used", &resource], json!(amount.to_string()));
+    }
+    let written = cx.server.registry.update(kind, &kind.key(namespace, name), &stored.value, stored.revision).await?;
+    Ok(written.is_some())
 }

@@ -188,6 +188,11 @@ impl Cache {
         self.read().objects.get(key).cloned()
     }
 
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.read().objects.len()
+    }
+
     /// The objects of a namespace (all, when it is empty) in the order of their keys, and the revision they are at.
     pub fn list(&self, namespace: &str) -> (Vec<Arc<Object>>, i64) {
         let state = self.read();

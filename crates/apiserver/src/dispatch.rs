@@ -138,6 +138,13 @@ async fn sub(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     }
 }
 
+/// Both registries as one text: the first loses its end mark.
+fn scraped(server: &Inner) -> String {
+    let counted = server.metrics.encode();
+    let counted = counted.strip_suffix("# EOF\n").unwrap_or(&counted);
+    format!("{counted}{}", server.gauges.encode(server))
+}
+
 /// Upstream's mux answers a path it does not know in plain text.
 pub fn not_a_path() -> HttpResponse {
     wire::text(StatusCode::NOT_FOUND, "404 page not found\n")
@@ -167,7 +174,7 @@ async fn path(
         ["metrics"] => Ok(wire::answer(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            wire::full(server.metrics.encode()),
+            wire::full(scraped(server)),
         )),
         ["openapi", "v2"] => openapi::v2(server, headers),
         ["openapi", "v3"] => openapi::index(server),

@@ -20,6 +20,8 @@ mod crd;
 mod dial;
 mod discovery;
 mod dispatch;
+mod fairness;
+mod gauges;
 mod health;
 pub mod http;
 mod kubelet;

@@ -3,7 +3,7 @@
 //! `kubernetes/apiserver pkg/server/config.go: DefaultBuildHandlerChain` gives the order.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -13,6 +13,7 @@ use machinery::gvk::GroupResource;
 use machinery::status::Status;
 
 use crate::authn::{self, Peer};
+use crate::fairness::Flow;
 use crate::http::{Body, HttpResponse};
 use crate::query::Query;
 use crate::request_info::RequestInfo;
@@ -33,8 +34,12 @@ async fn run(server: Arc<Inner>, peer: Peer, request: Request<Body>) -> HttpResp
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let headers = request.headers().clone();
-    let work = AssertUnwindSafe(answer(&server, peer, &info, &query, request)).catch_unwind();
-    let outcome = if long_running(&info, &query) {
+    let long = long_running(&info, &query);
+    let kind = server.catalog.load().find(&info.group, &info.version, &info.resource).cloned();
+    let present = server.gauges.request(request.method(), &info, kind.as_deref(), long);
+    let flow = OnceLock::new();
+    let work = AssertUnwindSafe(answer(&server, peer, &info, &query, request, &flow)).catch_unwind();
+    let outcome = if long {
         work.await
     } else {
         match tokio::time::timeout(REQUEST_TIMEOUT, work).await {
@@ -52,6 +57,9 @@ async fn run(server: Arc<Inner>, peer: Peer, request: Request<Body>) -> HttpResp
             error(&headers, &query, &Status::internal(words))
         }
     };
+    if let Some(flow) = flow.into_inner() {
+        flow.mark(response.headers_mut());
+    }
     let audit = uuid::Uuid::new_v4().to_string();
     if let Ok(value) = HeaderValue::from_str(&audit) {
         response.headers_mut().insert("audit-id", value);
@@ -60,7 +68,7 @@ async fn run(server: Arc<Inner>, peer: Peer, request: Request<Body>) -> HttpResp
     let kind = catalog.find(&info.group, &info.version, &info.resource).map(AsRef::as_ref);
     server.metrics.request(&info, &query, kind, response.status().as_u16(), started.elapsed());
     tracing::debug!(verb = %info.verb, path = %info.path, code = response.status().as_u16(), took = ?started.elapsed(), "request");
-    response
+    if long { present.until_sent(response) } else { response }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
@@ -82,6 +90,7 @@ async fn answer(
     info: &RequestInfo,
     query: &Query,
     mut request: Request<Body>,
+    flow: &OnceLock<Flow>,
 ) -> Result<HttpResponse, Status> {
     let user = authn::authenticate(server, &peer, request.headers_mut()).await?;
     let user = authn::impersonation::impersonate(server, user, request.headers_mut())?;
@@ -93,6 +102,11 @@ async fn answer(
     let mut attributes = authz::attributes(&user, info);
     if !info.is_resource {
         attributes.resource = "";
+    }
+    if (info.verb == "watch" || !long_running(info, query))
+        && let Some(found) = Flow::of(server, &attributes)
+    {
+        flow.get_or_init(|| found);
     }
     authz::require(server, &attributes, &resource)?;
     dispatch::dispatch(server, user, info, query, request).await

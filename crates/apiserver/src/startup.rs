@@ -7,6 +7,7 @@ use machinery::status::Status;
 use serde_json::{Value, json};
 
 use crate::context::Cx;
+use crate::fairness;
 use crate::health::hook;
 use crate::query::{FieldValidation, WriteOptions};
 use crate::server::Inner;
@@ -40,6 +41,9 @@ pub async fn write(server: &Arc<Inner>) -> Result<(), Status> {
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "kubernetes" }, "spec": cidrs,
     }))
     .await?;
+    for flow in fairness::objects() {
+        ensure_flow(server, flow).await?;
+    }
     server.health.done(hook::SERVICE_CIDR);
     for role in admit::policy::bootstrap_objects() {
         ensure_role(server, role).await?;
@@ -79,6 +83,35 @@ async fn ensure(server: &Arc<Inner>, mut value: Value) -> Result<Option<Value>, 
         Err(status) if status.is_already_exists() => Ok(None),
         Err(status) => Err(status),
     }
+}
+
+/// A FlowSchema or priority level follows this server's, unless its annotation says to leave it.
+/// `kubernetes/kubernetes pkg/registry/flowcontrol/ensurer: strategy of suggested configuration`.
+async fn ensure_flow(server: &Arc<Inner>, mut wanted: Value) -> Result<(), Status> {
+    let cx = context(server, &wanted)?;
+    crate::strategy::default(&cx.kind, &mut wanted);
+    let options = options();
+    if let Some(present) = ensure(server, wanted.clone()).await? {
+        let follows = object::annotation(&present, fairness::AUTO_UPDATE) != Some("false");
+        if follows && present["spec"] != wanted["spec"] {
+            let mut updated = present;
+            updated["spec"] = wanted["spec"].clone();
+            let how = Update { part: Part::Whole, options: &options, tracking: Tracking::Update, unconditional: true };
+            write::update(&cx, &how, |_| Ok(updated.clone())).await?;
+        }
+        return Ok(());
+    }
+    let Some(condition) = wanted.pointer_mut("/status/conditions/0") else { return Ok(()) };
+    condition["lastTransitionTime"] = json!(crate::strategy::seconds(cx.now));
+    let status = wanted["status"].take();
+    let part = Part::Sub(kinds::Subresource::Status);
+    let how = Update { part, options: &options, tracking: Tracking::Update, unconditional: true };
+    let with_status = |old: &crate::registry::Stored| {
+        let mut new = old.value.clone();
+        new["status"] = status.clone();
+        Ok(new)
+    };
+    write::update(&cx, &how, with_status).await.map(|_| ())
 }
 
 /// A role that somebody has narrowed is completed again, unless its annotation says to leave it.

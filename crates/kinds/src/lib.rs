@@ -20,6 +20,7 @@ pub mod kind;
 pub mod meta;
 pub mod nodefit;
 pub mod prepare;
+pub mod quota;
 pub mod resources;
 mod table;
 pub mod validate;

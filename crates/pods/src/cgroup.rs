@@ -1,8 +1,9 @@
 //! Resource requests and limits as control-group values.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use kinds::resources::PodResources;
 
-use crate::amounts::{limit, milli, pod_total, qos_class, request, whole};
+use crate::amounts::{limit, milli, qos_class, request, whole};
 use crate::ports::Resources;
 use crate::restart::is_sidecar;
 
@@ -47,17 +48,12 @@ fn huge_pages(container: &Container) -> std::collections::BTreeMap<String, u64> 
 ///
 /// kubernetes/kubernetes pkg/kubelet/cm/helpers_linux.go (ResourceConfigForPod): limits only when every container has one.
 pub fn of_pod(pod: &Pod) -> Resources {
-    let empty = PodSpec::default();
-    let spec = pod.spec.as_ref().unwrap_or(&empty);
-    let qos = qos_class(pod);
-    let cpu_request = pod_total(spec, |r| request(r, "cpu").or(limit(r, "cpu")).map(milli), false).unwrap_or(0);
-    let (cpu_limit, memory_limit) = match qos {
-        "BestEffort" => (None, None),
-        _ => (
-            pod_total(spec, |r| limit(r, "cpu").map(milli).filter(|m| *m > 0), true),
-            pod_total(spec, |r| limit(r, "memory").map(whole).filter(|m| *m > 0), true),
-        ),
-    };
+    let seen = PodResources::from(pod);
+    let qos = seen.qos_class();
+    let cpu_request = seen.requests().get("cpu").map_or(0, |amount| amount.milli());
+    let limit = |name: &str| seen.limit(name).filter(|_| qos != "BestEffort");
+    let cpu_limit = limit("cpu").map(|amount| amount.milli());
+    let memory_limit = limit("memory").map(|amount| amount.value());
     Resources {
         cpu_shares: Some(if qos == "BestEffort" { SHARES_MIN } else { shares(cpu_request) }),
         cpu_quota_us: cpu_limit.and_then(quota),

@@ -5,9 +5,10 @@
 use std::cmp::Reverse;
 
 use k8s_openapi::api::core::v1::Pod;
+use kinds::resources::PodResources;
 
 use crate::admission::Refusal;
-use crate::amounts::{limit, pod_total, request, whole};
+use crate::amounts::{limit, request, whole};
 use crate::restart::is_sidecar;
 
 /// pkg/apis/scheduling: pods of this priority are never evicted.
@@ -175,8 +176,8 @@ impl PodUse {
 }
 
 fn asked(pod: &Pod, resource: &str) -> u64 {
-    let Some(spec) = &pod.spec else { return 0 };
-    pod_total(spec, |r| request(r, resource).map(whole), false).unwrap_or(0).max(0) as u64
+    let requests = PodResources::from(pod).requests();
+    requests.get(resource).map_or(0, |amount| amount.value().max(0)) as u64
 }
 
 /// Whether the node may evict this pod at all. Static pods would not come back.
@@ -248,9 +249,8 @@ pub fn beyond_limit(pod: &Pod, used: &PodUse) -> Option<Refusal> {
             return evicted(format!("Usage of EmptyDir volume {name:?} exceeds the limit {:?}. ", size.0));
         }
     }
-    let storage = |r: &_| limit(r, "ephemeral-storage").map(whole);
     // A container without a limit adds nothing, as upstream sums limits.
-    let total = pod_total(spec, storage, false).unwrap_or(0);
+    let total = PodResources::from(spec).limits().get("ephemeral-storage").map_or(0, |amount| amount.value());
     if total > 0 && used.disk_bytes() as i64 > total {
         let shown = binary(total as u64);
         return evicted(format!("Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "));

@@ -1,41 +1,61 @@
-//! `ResourceQuota`: what a namespace uses of what it may.
+//! `ResourceQuota`: what a namespace uses of what it may. What counts towards which resource is in `kinds::quota`.
 //!
-//! kubernetes/kubernetes pkg/quota/v1/evaluator/core: decides what counts towards which resource.
+//! kubernetes/kubernetes pkg/controller/resourcequota/resource_quota_controller.go: when it is counted again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, ResourceQuotaStatus};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Amount;
-use kinds::resources::{pod_limits, pod_requests, qos_class};
+use kinds::quota::{Item, Usage, concerns, counted_resource, in_scope, usage};
 use machinery::quantity::{Format, Quantity};
 
 use crate::cache::{Cache, Change, Key, Of};
-use crate::controller::{Controller, Cx, own};
+use crate::controller::{Controller, Cx};
 use crate::meta;
-use crate::plan::{self, Action, Plan};
+use crate::plan::{Action, Plan};
 use crate::podstate;
 
 pub static RESOURCEQUOTA: Controller = Controller {
     name: "resourcequota-controller",
     account: "resourcequota-controller",
     watches: &[
-        (Of::ResourceQuota, own),
+        (Of::ResourceQuota, of_quota),
         (Of::Pod, of_pod),
         (Of::Service, of_namespace),
         (Of::PersistentVolumeClaim, of_namespace),
     ],
     workers: 2,
-    sync: |cx, key| gather(cx, key).map(|view| plan(&view)).unwrap_or_default(),
+    sync: |cx, key| gather(cx, key).map(|view| plan(&view, cx.now)).unwrap_or_default(),
 };
 
 struct View {
     quota: Arc<ResourceQuota>,
-    pods: Vec<Arc<Pod>>,
-    services: Vec<Arc<Service>>,
-    claims: Vec<Arc<PersistentVolumeClaim>>,
-    /// Objects of each resource that the quota counts.
+    /// The objects that are looked into, each with its resource.
+    items: Vec<(&'static str, Item)>,
+    /// How many objects there are of each name that only counts.
     counts: BTreeMap<String, usize>,
+}
+
+/// The resources whose objects are looked into.
+const LOOKED_INTO: [&str; 3] = ["pods", "services", "persistentvolumeclaims"];
+
+fn is_looked_into(name: &str) -> bool {
+    LOOKED_INTO.iter().any(|resource| concerns(name, "", resource))
+}
+
+/// A quota matters when what it allows is new. A charge of the API server's is not a reason to count, for the object
+/// that it is for may not be there yet.
+fn of_quota(_: &Cache, change: &Change, keys: &mut Vec<Key>) {
+    if let (Some(old), Some(new)) = (change.before::<ResourceQuota>(), change.after::<ResourceQuota>())
+        && old.spec == new.spec
+        && new.status.as_ref().and_then(|status| status.hard.as_ref())
+            == new.spec.as_ref().and_then(|s| s.hard.as_ref())
+    {
+        return;
+    }
+    keys.extend(change.meta().map(Key::of));
 }
 
 /// The quotas of the changed object's namespace.
@@ -55,19 +75,6 @@ fn of_pod(cache: &Cache, change: &Change, keys: &mut Vec<Key>) {
     of_namespace(cache, change, keys);
 }
 
-/// `secrets`, `count/secrets` or `count/deployments.apps` as plural and group.
-fn counted(name: &str) -> Option<(&str, &str)> {
-    match name {
-        "configmaps"
-        | "secrets"
-        | "services"
-        | "replicationcontrollers"
-        | "resourcequotas"
-        | "persistentvolumeclaims" => Some((name, "")),
-        _ => name.strip_prefix("count/").map(|n| n.split_once('.').unwrap_or((n, ""))),
-    }
-}
-
 fn hard(quota: &ResourceQuota) -> BTreeMap<String, Amount> {
     quota.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default()
 }
@@ -77,123 +84,39 @@ fn gather(cx: &Cx<'_>, key: &Key) -> Option<View> {
     let graph = cx.cache.graph.lock().unwrap_or_else(PoisonError::into_inner);
     let mut counts = BTreeMap::new();
     for name in hard(&quota).keys() {
-        if let Some((plural, group)) = counted(name) {
+        if let Some((plural, group)) = counted_resource(name).filter(|_| !is_looked_into(name)) {
             counts.insert(name.clone(), graph.count(group, plural, &key.namespace));
         }
     }
     drop(graph);
-    Some(View {
-        quota,
-        pods: cx.cache.pods.within(&key.namespace),
-        services: cx.cache.services.within(&key.namespace),
-        claims: cx.cache.claims.within(&key.namespace),
-        counts,
-    })
-}
-
-fn in_scope(quota: &ResourceQuota, pod: &Pod) -> bool {
-    let Some(spec) = &quota.spec else { return true };
-    let deadline = pod.spec.as_ref().is_some_and(|s| s.active_deadline_seconds.is_some());
-    let best_effort = || qos_class(&plan::value(pod)) == "BestEffort";
-    let class = pod.spec.as_ref().and_then(|s| s.priority_class_name.clone()).unwrap_or_default();
-    let simple = |scope: &str| match scope {
-        "Terminating" => deadline,
-        "NotTerminating" => !deadline,
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        _ => true,
-    };
-    let selected = spec.scope_selector.as_ref().and_then(|s| s.match_expressions.as_ref());
-    spec.scopes.iter().flatten().all(|scope| simple(scope))
-        && selected.into_iter().flatten().all(|rule| {
-            let values = rule.values.as_deref().unwrap_or(&[]);
-            match (rule.scope_name.as_str(), rule.operator.as_str()) {
-                ("PriorityClass", "In") => values.contains(&class),
-                ("PriorityClass", "NotIn") => !values.contains(&class),
-                ("PriorityClass", "Exists") => !class.is_empty(),
-                ("PriorityClass", "DoesNotExist") => class.is_empty(),
-                (scope, _) => simple(scope),
-            }
-        })
+    let [pods, services, claims] = LOOKED_INTO;
+    let namespace = &key.namespace;
+    let pods = cx.cache.pods.within(namespace).into_iter().map(|pod| (pods, Item::Pod(pod)));
+    let services = cx.cache.services.within(namespace).into_iter().map(|service| (services, Item::Service(service)));
+    let claims = cx.cache.claims.within(namespace).into_iter().map(|claim| (claims, Item::Claim(claim)));
+    Some(View { quota, items: pods.chain(services).chain(claims).collect(), counts })
 }
 
 fn number(count: usize) -> Quantity {
-    Quantity::new(count as i64, Format::DecimalSi)
+    Quantity::new(i64::try_from(count).unwrap_or(i64::MAX), Format::DecimalSi)
 }
 
-/// What the pods use of `name`.
-fn of_pods(name: &str, pods: &[&Arc<Pod>]) -> Option<Quantity> {
-    let sum = |limits: bool, resource: &str| {
-        let amounts = pods.iter().map(|pod| {
-            let value = plan::value(pod.as_ref());
-            if limits { pod_limits(&value) } else { pod_requests(&value) }
-        });
-        amounts.filter_map(|a| a.get(resource).copied()).fold(Quantity::ZERO, |sum, amount| sum + amount)
-    };
-    match name {
-        "pods" => Some(number(pods.len())),
-        "cpu" | "memory" | "ephemeral-storage" => Some(sum(false, name)),
-        _ => match name.split_once('.') {
-            Some(("requests", "storage")) => None,
-            Some(("requests", resource)) => Some(sum(false, resource)),
-            Some(("limits", resource)) => Some(sum(true, resource)),
-            _ => None,
-        },
-    }
-}
-
-fn of_services(name: &str, services: &[Arc<Service>]) -> Option<Quantity> {
-    let kind = |s: &Service| s.spec.as_ref().and_then(|s| s.type_.clone()).unwrap_or_default();
-    match name {
-        "services.nodeports" => Some(number(
-            services
-                .iter()
-                .filter(|s| matches!(kind(s).as_str(), "NodePort" | "LoadBalancer"))
-                .map(|s| {
-                    s.spec.as_ref().map_or(0, |s| s.ports.iter().flatten().filter(|p| p.node_port.is_some()).count())
-                })
-                .sum(),
-        )),
-        "services.loadbalancers" => Some(number(services.iter().filter(|s| kind(s) == "LoadBalancer").count())),
-        _ => None,
-    }
-}
-
-fn of_claims(name: &str, claims: &[Arc<PersistentVolumeClaim>]) -> Option<Quantity> {
-    let (class, what) = match name.split_once(".storageclass.storage.k8s.io/") {
-        Some((class, what)) => (Some(class), what),
-        None => (None, name),
-    };
-    let of_class = |c: &&Arc<PersistentVolumeClaim>| {
-        class.is_none() || c.spec.as_ref().and_then(|s| s.storage_class_name.as_deref()) == class
-    };
-    let chosen = claims.iter().filter(of_class);
-    match what {
-        "requests.storage" => {
-            let asked = chosen.filter_map(|c| {
-                let requests = c.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
-                Quantity::parse(&requests.get("storage")?.0).ok()
-            });
-            Some(asked.fold(Quantity::ZERO, |sum, amount| sum + amount))
-        }
-        "persistentvolumeclaims" if class.is_some() => Some(number(chosen.count())),
-        _ => None,
-    }
-}
-
-fn plan(view: &View) -> Plan {
+fn plan(view: &View, now: Timestamp) -> Plan {
     let quota = view.quota.as_ref();
-    let pods: Vec<&Arc<Pod>> = view.pods.iter().filter(|p| !podstate::finished(p) && in_scope(quota, p)).collect();
     let hard = hard(quota);
+    let mut sums = Usage::new();
+    for (resource, item) in view.items.iter().filter(|(_, item)| in_scope(quota, item)) {
+        for (name, amount) in usage("", resource, item, now) {
+            sums.entry(name).and_modify(|sum| *sum += amount).or_insert(amount);
+        }
+    }
     let mut used = BTreeMap::new();
     for name in hard.keys() {
-        let amount = view
-            .counts
-            .get(name)
-            .map(|count| number(*count))
-            .or_else(|| of_pods(name, &pods))
-            .or_else(|| of_services(name, &view.services))
-            .or_else(|| of_claims(name, &view.claims));
+        let amount = if is_looked_into(name) {
+            Some(sums.get(name).copied().unwrap_or(Quantity::ZERO))
+        } else {
+            view.counts.get(name).copied().map(number)
+        };
         if let Some(amount) = amount {
             used.insert(name.clone(), Amount(amount.to_string()));
         }

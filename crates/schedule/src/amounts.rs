@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kinds::resources::{self, PodResources};
+use machinery::quantity::{Format, Quantity as Parsed};
 
 pub type Quantities = BTreeMap<String, Quantity>;
 
@@ -23,14 +25,18 @@ pub struct Amounts {
 
 impl Amounts {
     pub fn of(quantities: &Quantities) -> Self {
+        Self::of_parsed(quantities.iter().filter_map(|(name, text)| Some((name, Parsed::parse(&text.0).ok()?))))
+    }
+
+    fn of_parsed<'a>(quantities: impl Iterator<Item = (&'a String, Parsed)>) -> Self {
         let mut amounts = Self::default();
         for (name, quantity) in quantities {
             match name.as_str() {
-                "cpu" => amounts.cpu_milli = milli(quantity),
-                "memory" => amounts.memory_bytes = units(quantity),
-                "ephemeral-storage" => amounts.ephemeral_storage_bytes = units(quantity),
+                "cpu" => amounts.cpu_milli = quantity.milli(),
+                "memory" => amounts.memory_bytes = quantity.value(),
+                "ephemeral-storage" => amounts.ephemeral_storage_bytes = quantity.value(),
                 "pods" => {}
-                other => drop(amounts.other.insert(other.to_string(), units(quantity))),
+                other => drop(amounts.other.insert(other.to_string(), quantity.value())),
             }
         }
         amounts
@@ -55,46 +61,17 @@ impl Amounts {
         self.other.retain(|_, amount| *amount != 0);
     }
 
-    fn raise_to(&mut self, other: &Self) {
-        self.merge(other, i64::max);
-    }
-
-    fn plus(&self, other: &Self) -> Self {
-        let mut sum = self.clone();
-        sum.add(other);
-        sum
-    }
-
     pub fn is_zero(&self) -> bool {
         self.cpu_milli == 0
             && self.memory_bytes == 0
             && self.ephemeral_storage_bytes == 0
             && self.other.values().all(|amount| *amount == 0)
     }
-
-    fn for_scores(mut self) -> Self {
-        if self.cpu_milli == 0 {
-            self.cpu_milli = UNASKED_CPU_MILLI;
-        }
-        if self.memory_bytes == 0 {
-            self.memory_bytes = UNASKED_MEMORY_BYTES;
-        }
-        self
-    }
 }
 
 /// Whole units, rounded up. What validation has let through parses; what does not asks for nothing.
 pub fn units(quantity: &Quantity) -> i64 {
-    parsed(quantity).map_or(0, |quantity| quantity.value())
-}
-
-/// Thousandths, rounded up.
-fn milli(quantity: &Quantity) -> i64 {
-    parsed(quantity).map_or(0, |quantity| quantity.milli())
-}
-
-fn parsed(quantity: &Quantity) -> Option<machinery::quantity::Quantity> {
-    machinery::quantity::Quantity::parse(&quantity.0).ok()
+    Parsed::parse(&quantity.0).map_or(0, |quantity| quantity.value())
 }
 
 /// What a pod asks of a node, and what it counts for in scores.
@@ -104,51 +81,20 @@ pub struct Asked {
     pub for_scores: Amounts,
 }
 
-/// kubernetes/kubernetes staging component-helpers/resource/helpers.go: containers run together; an init container runs
-/// with the sidecars that were started before it; overhead comes on top; requests of the pod as a whole take the place of
-/// the containers' sum.
+/// What one pod asks for, by the rules of `kinds::resources`.
 pub fn asked(pod: &Pod) -> Asked {
-    Asked { requests: total(pod, &|amounts| amounts), for_scores: total(pod, &Amounts::for_scores) }
-}
-
-fn total(pod: &Pod, adjust: &dyn Fn(Amounts) -> Amounts) -> Amounts {
-    let Some(spec) = &pod.spec else { return Amounts::default() };
-    let of = |container: &Container| {
-        let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        adjust(requests.map(Amounts::of).unwrap_or_default())
-    };
-    let mut sum = Amounts::default();
-    spec.containers.iter().for_each(|container| sum.add(&of(container)));
-    let mut sidecars = Amounts::default();
-    let mut highest = Amounts::default();
-    for container in spec.init_containers.iter().flatten() {
-        if container.restart_policy.as_deref() == Some("Always") {
-            sidecars.add(&of(container));
-            highest.raise_to(&sidecars);
-        } else {
-            highest.raise_to(&sidecars.plus(&of(container)));
-        }
-    }
-    sum.add(&sidecars);
-    sum.raise_to(&highest);
-    if let Some(whole) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
-        let whole_amounts = Amounts::of(whole);
-        for name in whole.keys() {
-            match name.as_str() {
-                "cpu" => sum.cpu_milli = whole_amounts.cpu_milli,
-                "memory" => sum.memory_bytes = whole_amounts.memory_bytes,
-                "ephemeral-storage" => sum.ephemeral_storage_bytes = whole_amounts.ephemeral_storage_bytes,
-                other => {
-                    let amount = whole_amounts.other.get(other).copied().unwrap_or(0);
-                    sum.other.insert(other.to_string(), amount);
-                }
+    let read = |amounts: resources::Amounts| Amounts::of_parsed(amounts.iter().map(|(name, amount)| (name, *amount)));
+    let for_scores = PodResources::from(pod).requests_adjusted(|requests| {
+        for (name, unasked) in [
+            ("cpu", Parsed::from_milli(UNASKED_CPU_MILLI, Format::DecimalSi)),
+            ("memory", Parsed::new(UNASKED_MEMORY_BYTES, Format::BinarySi)),
+        ] {
+            if requests.get(name).is_none_or(Parsed::is_zero) {
+                requests.insert(name.to_owned(), unasked);
             }
         }
-    }
-    if let Some(overhead) = &spec.overhead {
-        sum.add(&Amounts::of(overhead));
-    }
-    sum
+    });
+    Asked { requests: read(PodResources::counted(pod).requests), for_scores: read(for_scores) }
 }
 
 #[cfg(test)]

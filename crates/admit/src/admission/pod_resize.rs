@@ -27,7 +27,7 @@ pub fn validate(request: &Request, view: &dyn View, new: Option<&Value>, old: Op
     }
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let has = |name: &str| allocatable.and_then(|all| all.get(name)).and_then(|Text(text)| Quantity::parse(text).ok());
-    let wanted = kinds::resources::pod_requests(pod);
+    let wanted = kinds::resources::PodResources::from(pod).requests();
     let mut short = Vec::new();
     for (name, unit) in [("cpu", Unit::Milli), ("memory", Unit::One)] {
         let has = has(name).unwrap_or_default();

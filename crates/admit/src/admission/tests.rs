@@ -1,5 +1,6 @@
 //! Plugins against a small cluster, each rule by what it changes or says.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
@@ -159,21 +160,54 @@ fn quotas_count_and_refuse() {
     let request = create(&user, "pods");
     let mut wanted = pod();
     cluster.quotas = vec![quota("1")];
-    let words =
-        |result: Result<_, Status>| result.map(|_: Vec<(Arc<ResourceQuota>, quota::Usage)>| ()).unwrap_err().message;
+    let now = Timestamp::UNIX_EPOCH;
+    let words = |result: Result<Vec<quota::Charge>, Status>| result.unwrap_err().message;
     assert_eq!(
-        words(quota::admit(&request, &cluster, &wanted, None)),
+        words(quota::admit(&request, &cluster, &wanted, None, now)),
         "pods \"p\" is forbidden: failed quota: q: must specify requests.cpu for: c"
     );
     wanted["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "200m"}});
-    let changed = quota::admit(&request, &cluster, &wanted, None).unwrap();
-    let total: Vec<String> = changed[0].1.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
+    let changed = quota::admit(&request, &cluster, &wanted, None, now).unwrap();
+    let total: Vec<String> = changed[0].used.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
     assert_eq!(total, ["pods=2", "requests.cpu=700m"]);
     cluster.quotas = vec![quota("2")];
     assert_eq!(
-        words(quota::admit(&request, &cluster, &wanted, None)),
+        words(quota::admit(&request, &cluster, &wanted, None, now)),
         "pods \"p\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"
     );
+    let update = Request { operation: Operation::Update, ..request };
+    let older = pod();
+    let mut labelled = older.clone();
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let changed = quota::admit(&update, &cluster, &labelled, Some(&older), now).unwrap();
+    assert!(changed.is_empty(), "a pod older than the quota can be labelled");
+    cluster.quotas[0]["status"]["used"] = json!({"pods": "1"});
+    assert_eq!(
+        words(quota::admit(&request, &cluster, &wanted, None, now)),
+        "pods \"p\" is forbidden: status unknown for quota: q, resources: pods,requests.cpu"
+    );
+    cluster.quotas[0]["status"] = json!({});
+    assert!(quota::admit(&request, &cluster, &wanted, None, now).unwrap().is_empty(), "not counted yet");
+}
+
+#[test]
+fn a_change_of_scope_moves_a_pod_between_quotas() {
+    let mut cluster = cluster();
+    let quota = |name: &str, scope: &str| {
+        json!({"metadata": {"name": name}, "spec": {"scopes": [scope]},
+            "status": {"hard": {"pods": "5"}, "used": {"pods": "1"}}})
+    };
+    cluster.quotas = vec![quota("long", "NotTerminating"), quota("short", "Terminating")];
+    let user = UserInfo::new("ann", &[]);
+    let update = Request { operation: Operation::Update, ..create(&user, "pods") };
+    let (old, mut new) = (pod(), pod());
+    new["spec"]["activeDeadlineSeconds"] = json!(60);
+    let charges = quota::admit(&update, &cluster, &new, Some(&old), Timestamp::UNIX_EPOCH).unwrap();
+    let shown: Vec<String> = charges
+        .iter()
+        .map(|charge| format!("{} {}", charge.quota.metadata.name.as_deref().unwrap(), charge.used["pods"]))
+        .collect();
+    assert_eq!(shown, ["short 2"]);
 }
 
 #[test]

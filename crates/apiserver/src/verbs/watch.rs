@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use kinds::Kind;
 use machinery::object::Encoded;
 use machinery::status::Status;
+use prometheus_client::metrics::counter::Counter;
 use rand::Rng;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -104,6 +105,7 @@ struct Events {
     /// The table's columns have been sent.
     columns_sent: bool,
     as_stored: bool,
+    sent: Counter,
 }
 
 impl Events {
@@ -126,6 +128,7 @@ impl Events {
             over: false,
             columns_sent: false,
             as_stored: cx.accept.shape == Shape::Whole && registry::sent_as_stored(&cx.kind),
+            sent: cx.server.gauges.watch_events(&cx.kind),
         }
     }
 
@@ -233,7 +236,10 @@ impl Events {
             self.shaped(object).map(|value| out.extend_from_slice(value.to_string().as_bytes()))
         };
         match written {
-            Ok(()) => out.extend_from_slice(b"}\n"),
+            Ok(()) => {
+                out.extend_from_slice(b"}\n");
+                self.sent.inc();
+            }
             Err(status) => {
                 out.truncate(start);
                 tracing::error!(error = %status.message, prefix = %self.cache.prefix, "a stored object cannot be sent");

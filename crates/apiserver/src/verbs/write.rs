@@ -47,32 +47,44 @@ pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking:
         let words = "name or generateName is required";
         return Err(invalid(cx, "", FieldError::required(&Path::new("metadata").child("name"), words)));
     }
-    strategy::prepare_for_create(cx, &mut value, &suffix());
+    name_and_check(cx, &mut value).await?;
+    let charged = admission::charge(cx, Operation::Create, &value, None, options.dry_run).await?;
+    let created = insert(cx, value, generated, options).await;
+    if created.is_err() {
+        admission::refund(cx, charged).await;
+    }
+    created
+}
+
+/// Gives the object what the server gives it, a name included, and asks whether it may be.
+async fn name_and_check(cx: &Cx, value: &mut Value) -> Result<(), Status> {
+    strategy::prepare_for_create(cx, value, &suffix());
+    strategy::validate(cx, value, None, &Part::Whole)?;
+    admission::validate(cx, Operation::Create, Some(value), None).await
+}
+
+/// Stores a checked object; a generated name that is taken is generated anew.
+async fn insert(cx: &Cx, mut value: Value, generated: bool, options: &WriteOptions) -> Result<Value, Status> {
     for attempt in 1.. {
-        if generated && attempt > 1 {
-            object::set_name(&mut value, "");
-            strategy::prepare_for_create(cx, &mut value, &suffix());
-        }
         let name = object::name(&value).to_owned();
-        strategy::validate(cx, &value, None, &Part::Whole)?;
-        admission::validate(cx, Operation::Create, Some(&value), None).await?;
-        admission::count(cx, Operation::Create, &value, None, options.dry_run).await?;
         let claim = cx.server.allocator.claim(cx, &mut value, None, options.dry_run).await?;
-        let key = cx.key(&name);
         if options.dry_run {
             if cx.server.registry.get(&cx.kind, &cx.info.namespace, &name).await?.is_some() {
                 return Err(Status::already_exists(&cx.resource(), &name));
             }
             return Ok(value);
         }
-        let stored = cx.server.registry.create(&cx.kind, &key, &value).await?;
+        let stored = cx.server.registry.create(&cx.kind, &cx.key(&name), &value).await?;
         drop(claim);
         match stored {
             Some(revision) => {
                 object::set_resource_version(&mut value, &revision.to_string());
                 return Ok(value);
             }
-            None if generated && attempt < GENERATE_ATTEMPTS => {}
+            None if generated && attempt < GENERATE_ATTEMPTS => {
+                object::set_name(&mut value, "");
+                name_and_check(cx, &mut value).await?;
+            }
             None if generated => return Err(Status::generate_name_conflict(&cx.resource(), &name, 1)),
             None => return Err(Status::already_exists(&cx.resource(), &name)),
         }
@@ -137,9 +149,13 @@ where
         if new == old.value || managed::same_but_times(&new, &old.value) {
             return Ok(Some(old.value));
         }
-        if let Some(written) = store(cx, how, new, &old).await? {
+        let charged = admission::charge(cx, Operation::Update, &new, Some(&old.value), how.options.dry_run).await?;
+        let stored = store(cx, how, new, &old).await;
+        if let Ok(Some(written)) = stored {
             return Ok(Some(written));
         }
+        admission::refund(cx, charged).await;
+        stored?;
         if conditional {
             break;
         }
@@ -156,8 +172,7 @@ async fn prepare(cx: &Cx, how: &Update<'_>, new: &mut Value, old: &Stored) -> Re
     admission::escalation(cx, new, Some(&old.value))?;
     strategy::prepare_for_update(cx, new, &old.value, &how.part);
     strategy::validate(cx, new, Some(&old.value), &how.part)?;
-    admission::validate(cx, Operation::Update, Some(new), Some(&old.value)).await?;
-    admission::count(cx, Operation::Update, new, Some(&old.value), how.options.dry_run).await
+    admission::validate(cx, Operation::Update, Some(new), Some(&old.value)).await
 }
 
 async fn store(cx: &Cx, how: &Update<'_>, mut new: Value, old: &Stored) -> Result<Option<Value>, Status> {

@@ -4,6 +4,7 @@
 
 mod deletion;
 mod documents;
+mod figures;
 mod lists;
 mod rights;
 mod subresources;

@@ -6,7 +6,7 @@ use crate::columns::{
 use crate::defaults::{Fields, existing, fill_map, objects, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, Str, Subresource};
 use crate::prepare::set_or_remove;
-use crate::resources::{default_pod_requests, qos_class};
+use crate::resources::{PodResources, default_pod_requests};
 use crate::validate::{At, pod_resize, pod_update};
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
@@ -115,7 +115,7 @@ fn validate_subresource(subresource: &Subresource, pod: &Value, old: &Value, err
 fn on_create(pod: &mut Value) {
     default_pod_requests(pod);
     apply_label_keys(pod);
-    let mut status = json!({"phase": "Pending", "qosClass": qos_class(pod)});
+    let mut status = json!({"phase": "Pending", "qosClass": PodResources::from(&*pod).qos_class()});
     if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::At;
 use super::pod_update::{MIRROR, metadata_and_spec};
 use crate::prepare::set_or_remove;
-use crate::resources::qos_class;
+use crate::resources::PodResources;
 
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 
@@ -27,8 +27,9 @@ fn resize_of_container_pod(new: &Value, old: &Value, errors: &mut FieldErrors) {
     let before = errors.0.len();
     metadata_and_spec(new, errors);
     let (spec, old_spec) = (At::root(new).field("spec"), At::root(old).field("spec"));
-    let class = old.pointer("/status/qosClass").and_then(Value::as_str).unwrap_or_else(|| qos_class(old));
-    if class != qos_class(new) {
+    let class =
+        old.pointer("/status/qosClass").and_then(Value::as_str).unwrap_or_else(|| PodResources::from(old).qos_class());
+    if class != PodResources::from(new).qos_class() {
         let shown = new.pointer("/status/qosClass").and_then(Value::as_str).unwrap_or_default();
         let detail = "Pod QOS Class may not change as a result of resizing";
         errors.push(FieldError::invalid(&spec.path, shown, detail));

@@ -4,6 +4,7 @@ use crate::Shared;
 use crate::node::{IMAGE, Namespace};
 
 pub const TESTS: &[(&str, Shared)] = &[
+    ("quota_charges_once_and_leaves_older_pods_alone", quota),
     ("get_prints_every_format", formats),
     ("explain_and_describe_tell", explain),
     ("custom_resources_are_served", custom),
@@ -91,4 +92,38 @@ fn apply(ns: &Namespace) {
     ns.with_input(&["apply", "--server-side", "--field-manager=two", "--force-conflicts", "-f", "-"], &map("b"))
         .unwrap();
     assert_eq!(ns.value("configmap/shared", "{.data.k}"), "b");
+}
+
+fn quota(ns: &Namespace) {
+    let pod = |name: &str, resources: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  initContainers:\n  - {{name: first, image: {IMAGE}, command: [\"true\"]{resources}}}\n  containers:\n  - {{name: main, image: {IMAGE}, command: [sleep, infinity]{resources}}}\n"
+        )
+    };
+    let small = ", resources: {requests: {cpu: 10m, memory: 8Mi}}";
+    ns.apply(&pod("older", ""));
+    ns.kubectl(&["create", "quota", "small", "--hard=pods=3,requests.cpu=30m,count/configmaps=4"]);
+    ns.becomes("quota/small", "{.status.used.pods}", "1");
+    ns.kubectl(&["label", "pod/older", "since=before"]);
+    let words = ns.with_input(&["create", "-f", "-"], &pod("silent", "")).unwrap_err();
+    assert!(
+        words.contains("pods \"silent\" is forbidden: failed quota: small: must specify requests.cpu for: first,main"),
+        "{words}"
+    );
+    ns.with_input(&["create", "-f", "-"], &pod("one", small)).unwrap();
+    assert_eq!(
+        ns.value("quota/small", "{.status.used.pods} {.status.used.requests\\.cpu}"),
+        "2 10m",
+        "charged at once"
+    );
+    for _ in 0..3 {
+        let words = ns.with_input(&["create", "-f", "-"], &pod("one", small)).unwrap_err();
+        assert!(words.contains("already exists"), "{words}");
+    }
+    assert_eq!(ns.value("quota/small", "{.status.used.pods} {.status.used.requests\\.cpu}"), "2 10m", "given back");
+    ns.with_input(&["create", "-f", "-"], &pod("two", small)).unwrap();
+    let words = ns.with_input(&["create", "-f", "-"], &pod("three", small)).unwrap_err();
+    assert!(words.contains("exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3"), "{words}");
+    ns.kubectl(&["delete", "pod", "two"]);
+    ns.becomes("quota/small", "{.status.used.pods} {.status.used.requests\\.cpu}", "2 10m");
 }
