@@ -11,6 +11,7 @@ mod config;
 mod down;
 mod image;
 mod progress;
+mod reference;
 mod up;
 mod version;
 mod why;
