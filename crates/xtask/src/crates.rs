@@ -1,4 +1,5 @@
-//! Which crate may use which: the table in `ARCHITECTURE.md` against what cargo says, and the purity of layers 1 to 3.
+//! Which crate may use which: the table in `ARCHITECTURE.md` against what cargo says, the purity of layers 1 to 3, and
+//! that every dependency is one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,8 +43,9 @@ pub fn check(root: &Path) -> Result<Vec<String>> {
     if table.is_empty() {
         bail!("ARCHITECTURE.md has no table of crates");
     }
-    let uses = dependencies(root)?;
-    let mut complaints = Vec::new();
+    let metadata = metadata(root)?;
+    let uses = dependencies(&metadata);
+    let mut complaints = unused(root, &metadata)?;
     for (name, used) in &uses {
         match table.get(name) {
             None => complaints.push(format!("{name}: not in the table of ARCHITECTURE.md")),
@@ -97,26 +99,89 @@ fn closure(name: &str, table: &BTreeMap<String, Row>) -> BTreeSet<String> {
     found
 }
 
-/// The crates of this workspace each one uses, its tests aside.
-fn dependencies(root: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
+/// What cargo says of the workspace's crates.
+fn metadata(root: &Path) -> Result<Vec<Value>> {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
         .current_dir(root)
         .output()
         .context("cargo metadata")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout)
+    let mut metadata: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)))?;
-    let packages: Vec<&Value> = metadata["packages"].as_array().into_iter().flatten().collect();
+    match metadata["packages"].take() {
+        Value::Array(packages) => Ok(packages),
+        _ => bail!("cargo metadata names no packages"),
+    }
+}
+
+/// A crate's dependencies: name, and whether its tests alone have it.
+fn declared(package: &Value) -> impl Iterator<Item = (&str, bool)> {
+    let all = package["dependencies"].as_array().into_iter().flatten();
+    all.filter_map(|one| Some((one["name"].as_str()?, one["kind"] == "dev")))
+}
+
+/// The crates of this workspace each one uses, its tests aside.
+fn dependencies(packages: &[Value]) -> BTreeMap<String, BTreeSet<String>> {
     let names: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let uses = packages.iter().filter_map(|package| {
-        let used = package["dependencies"].as_array().into_iter().flatten();
-        let used = used.filter(|dependency| dependency["kind"] != "dev").filter_map(|one| one["name"].as_str());
-        Some((
-            package["name"].as_str()?.to_owned(),
-            used.filter(|one| names.contains(one)).map(str::to_owned).collect(),
-        ))
+        let used = declared(package).filter(|(name, dev)| !dev && names.contains(name));
+        Some((package["name"].as_str()?.to_owned(), used.map(|(name, _)| name.to_owned()).collect()))
     });
-    Ok(uses.collect())
+    uses.collect()
+}
+
+/// Dependencies that no source names: of a crate, and of the workspace.
+fn unused(root: &Path, packages: &[Value]) -> Result<Vec<String>> {
+    let mut complaints = Vec::new();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let directory = root.join("crates").join(name);
+        let code = code(&directory, &["src", "examples", "build.rs"])?;
+        let tests = code.clone() + &self::code(&directory, &["tests", "benches"])?;
+        for (dependency, dev) in declared(package) {
+            if !names_crate(if dev { &tests } else { &code }, dependency) {
+                complaints.push(format!("{name}: does not use its dependency {dependency}"));
+            }
+        }
+    }
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).context("Cargo.toml")?;
+    let used: BTreeSet<&str> = packages.iter().flat_map(declared).map(|(name, _)| name).collect();
+    let shared = workspace_dependencies(&manifest).filter(|name| !used.contains(name));
+    complaints.extend(shared.map(|name| format!("Cargo.toml: no crate has the dependency {name}")));
+    Ok(complaints)
+}
+
+/// The names under `[workspace.dependencies]`, each of which begins a line.
+fn workspace_dependencies(manifest: &str) -> impl Iterator<Item = &str> {
+    let table = manifest.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    table.take_while(|line| !line.starts_with('[')).filter_map(|line| Some(line.split_once(" = ")?.0))
+}
+
+/// The text of a crate's sources in these places, comments aside.
+fn code(directory: &Path, places: &[&str]) -> Result<String> {
+    let mut code = String::new();
+    let mut pending: Vec<_> = places.iter().map(|place| directory.join(place)).filter(|path| path.exists()).collect();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+                pending.push(entry?.path());
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            code.extend(text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]));
+        }
+    }
+    Ok(code)
+}
+
+/// Whether code names a crate: a path that begins with it, an import of it whole, or an attribute.
+fn names_crate(code: &str, dependency: &str) -> bool {
+    let name = dependency.replace('-', "_");
+    code.match_indices(&name).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + name.len()..]);
+        let begins = !before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '-'));
+        begins && (after.starts_with("::") || before.ends_with("use ") && after.starts_with([';', ' ']))
+    })
 }
 
 /// Where a pure crate reaches outside, comments and tests aside.
@@ -163,6 +228,16 @@ mod tests {
         assert_eq!(table.len(), 3);
         assert!(closure("c", &table).contains("a"));
         assert!(!closure("b", &table).contains("c"));
+    }
+
+    #[test]
+    fn a_dependency_is_used_where_a_path_begins_with_it() {
+        assert!(names_crate("let x = serde_json::json!({});", "serde-json"));
+        assert!(names_crate("pub use mvcc;", "mvcc"));
+        assert!(!names_crate("let kinds = crate::kinds::all();", "kinds"));
+        assert!(!names_crate("use tokio_util::x;", "tokio"));
+        let manifest = "[workspace.dependencies]\n# Ours.\na-b = \"1\"\nc = { path = \"c\" }\n\n[profile.dev]\nd = 1\n";
+        assert_eq!(workspace_dependencies(manifest).collect::<Vec<_>>(), ["a-b", "c"]);
     }
 
     #[test]
