@@ -6,8 +6,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, Error};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::server::{KubeletClient, StartError, roots};
 
@@ -15,8 +14,6 @@ use crate::server::{KubeletClient, StartError, roots};
 pub fn tls(client: &KubeletClient) -> Result<Arc<ClientConfig>, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Tls(format!("kubelet client: {error}"));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&client.certificate).collect();
-    let key = PrivateKeyDer::from_pem_slice(&client.key).map_err(|error| failed(&error))?;
     let verifier: Arc<dyn ServerCertVerifier> = if client.ca.is_empty() {
         Arc::new(AnyServerCert(Arc::clone(&provider)))
     } else {
@@ -30,8 +27,7 @@ pub fn tls(client: &KubeletClient) -> Result<Arc<ClientConfig>, StartError> {
         .map_err(|error| failed(&error))?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(chain.map_err(|error| failed(&error))?, key)
-        .map_err(|error| failed(&error))?;
+        .with_client_cert_resolver(Arc::clone(&client.certificate));
     Ok(Arc::new(config))
 }
 

@@ -10,11 +10,12 @@ use http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kinds::{KINDS, Kind};
+use rustls::client::ResolvesClientCert;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::{RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::Store;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -32,11 +33,11 @@ use crate::pipeline;
 use crate::registry::Registry;
 use crate::view::CacheView;
 
-/// What a server needs to be told. Keys and certificates are PEM.
+/// What a server needs to be told. Authorities and the signing key are PEM.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub tls_certificate: Vec<u8>,
-    pub tls_key: Vec<u8>,
+    /// The certificate that is served, asked for at each handshake. Without one there is no [`ApiServer::serve`].
+    pub serving: Option<Arc<dyn ResolvesServerCert>>,
     /// Client certificates of this authority are users. Empty: none are.
     pub client_ca: Vec<u8>,
     /// Signs and verifies ServiceAccount tokens: RSA or EC, PKCS#8.
@@ -62,8 +63,8 @@ pub struct Config {
 /// The certificate that the API server shows to kubelets, and the authority that signs theirs.
 #[derive(Clone, Debug)]
 pub struct KubeletClient {
-    pub certificate: Vec<u8>,
-    pub key: Vec<u8>,
+    /// Asked for at each handshake.
+    pub certificate: Arc<dyn ResolvesClientCert>,
     /// Empty: a kubelet's certificate is taken as it is, as upstream does without `--kubelet-certificate-authority`.
     pub ca: Vec<u8>,
 }
@@ -72,8 +73,7 @@ impl Default for Config {
     fn default() -> Config {
         let issuer = "https://kubernetes.default.svc.cluster.local".to_owned();
         Config {
-            tls_certificate: Vec::new(),
-            tls_key: Vec::new(),
+            serving: None,
             client_ca: Vec::new(),
             service_account_key: Vec::new(),
             audiences: vec![issuer.clone()],
@@ -303,19 +303,14 @@ fn client_verifier(roots: &RootCertStore) -> Result<Option<Arc<dyn ClientCertVer
 }
 
 fn server_tls(config: &Config, roots: &RootCertStore) -> Result<Option<Arc<ServerConfig>>, StartError> {
-    if config.tls_certificate.is_empty() {
-        return Ok(None);
-    }
+    let Some(serving) = config.serving.clone() else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&config.tls_certificate).collect();
-    let key = PrivateKeyDer::from_pem_slice(&config.tls_key).map_err(tls_error)?;
     let versions: &[&SupportedProtocolVersion] = rustls::DEFAULT_VERSIONS;
     let mut tls = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(tls_error)?
         .with_client_cert_verifier(Arc::new(AnyClientCert::new(provider, roots)))
-        .with_single_cert(chain.map_err(tls_error)?, key)
-        .map_err(tls_error)?;
+        .with_cert_resolver(serving);
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(Arc::new(tls)))
 }

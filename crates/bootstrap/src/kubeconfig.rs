@@ -71,21 +71,45 @@ pub fn merge_into(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
     Ok(write_file(path, to_yaml(&config).as_bytes(), 0o600)?)
 }
 
-/// Takes our context out of the kubeconfig at `path`, for `reset`.
-pub fn remove_from(path: &Path) -> Result<(), KubeconfigError> {
-    let Some(text) = read_if_present(path)? else { return Ok(()) };
-    let unreadable = |reason: String| KubeconfigError::Unreadable { path: path.to_owned(), reason };
-    let mut config: Value = serde_yaml_ng::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
-    let Some(map) = config.as_object_mut() else { return Ok(()) };
+/// Takes our context out of the kubeconfig at `path`, if it leads to the cluster of this authority: another cluster may
+/// have put its own there since. Answers whether it did.
+pub fn remove_from(path: &Path, ca_certificate: &str) -> Result<bool, KubeconfigError> {
+    let Some(mut config) = read(path)?.filter(|config| leads_to(config, ca_certificate)) else { return Ok(false) };
+    let Some(map) = config.as_object_mut() else { return Ok(false) };
     for list in ["clusters", "users", "contexts"] {
         if let Some(items) = map.get_mut(list).and_then(Value::as_array_mut) {
-            items.retain(|item| item["name"] != CONTEXT);
+            let user = format!("{CONTEXT}-");
+            let ours = |name: &str| name == CONTEXT || list == "users" && name.starts_with(&user);
+            items.retain(|item| !item["name"].as_str().is_some_and(ours));
         }
     }
     if map.get("current-context").and_then(Value::as_str) == Some(CONTEXT) {
         map.insert("current-context".to_owned(), "".into());
     }
-    Ok(write_file(path, to_yaml(&config).as_bytes(), 0o600)?)
+    write_file(path, to_yaml(&config).as_bytes(), 0o600)?;
+    Ok(true)
+}
+
+/// Deletes the kubeconfig at `path` if it leads to the cluster of this authority. Answers whether it did.
+pub fn delete(path: &Path, ca_certificate: &str) -> Result<bool, KubeconfigError> {
+    if !read(path)?.is_some_and(|config| leads_to(&config, ca_certificate)) {
+        return Ok(false);
+    }
+    std::fs::remove_file(path).map_err(crate::files::at(path))?;
+    Ok(true)
+}
+
+fn read(path: &Path) -> Result<Option<Value>, KubeconfigError> {
+    let unreadable =
+        |e: serde_yaml_ng::Error| KubeconfigError::Unreadable { path: path.to_owned(), reason: e.to_string() };
+    read_if_present(path)?.map(|text| serde_yaml_ng::from_str(&text).map_err(unreadable)).transpose()
+}
+
+/// Whether our context in a kubeconfig trusts this authority.
+fn leads_to(config: &Value, ca_certificate: &str) -> bool {
+    let clusters = config["clusters"].as_array().into_iter().flatten();
+    let mut ours = clusters.filter(|cluster| cluster["name"] == CONTEXT);
+    ours.any(|cluster| cluster["cluster"]["certificate-authority-data"] == STANDARD.encode(ca_certificate))
 }
 
 struct Entries {
@@ -153,10 +177,13 @@ mod tests {
         assert_eq!(merged["current-context"], "prod");
         assert_eq!(merged["clusters"].as_array().unwrap().len(), 2);
         assert_eq!(merged["users"][0]["name"], "windlass-admin");
-        remove_from(&path).unwrap();
+        assert!(!remove_from(&path, "another").unwrap());
+        assert!(remove_from(&path, "ca").unwrap());
         let removed: Value = serde_yaml_ng::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(removed["clusters"].as_array().unwrap().len(), 1);
         assert_eq!(removed["contexts"].as_array().unwrap().len(), 0);
+        assert_eq!(removed["users"].as_array().unwrap().len(), 0);
+        assert!(!delete(&path, "ca").unwrap() && path.exists());
     }
 
     #[test]

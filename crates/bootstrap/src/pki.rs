@@ -2,22 +2,33 @@
 //! `front-proxy-ca`, `front-proxy-client`, `kubelet` (serving) and the ServiceAccount key pair `sa.key`/`sa.pub`.
 //!
 //! [`Pki::ensure`] loads what is there, makes what is missing, and renews a leaf whose names no longer fit or of whose
-//! life less than a third is left, so that no cluster dies of a certificate that nobody renewed.
+//! life less than a third is left. It is called again while the cluster runs; what serves with a certificate or shows one
+//! holds it as a [`Renewable`], so that no cluster dies of a certificate that nobody renewed.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::{Span, Timestamp};
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{SignatureScheme, crypto};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::files::{FileError, make_private_dir, read_if_present, write_file};
 
-const CA_HOURS: i64 = 10 * 365 * 24;
-const LEAF_HOURS: i64 = 365 * 24;
+const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Certificates begin to be good a little early: clocks of clients may be behind.
+const BACKDATED: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -25,6 +36,8 @@ pub enum PkiError {
     File(#[from] FileError),
     #[error("{path}: {reason}")]
     Unusable { path: PathBuf, reason: String },
+    #[error("a certificate and its key cannot be used: {reason}")]
+    Pair { reason: String },
     #[error("cannot make certificate {name}: {source}")]
     Make {
         name: String,
@@ -38,6 +51,49 @@ pub enum PkiError {
 pub struct Pair {
     pub certificate: String,
     pub key: String,
+}
+
+/// A certificate and its key as TLS uses them, which may be exchanged for newer ones at any time: every handshake asks.
+#[derive(Debug)]
+pub struct Renewable {
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl Renewable {
+    pub fn new(pair: &Pair) -> Result<Arc<Self>, PkiError> {
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(certified(pair)?) }))
+    }
+
+    /// Handshakes from now on use this pair; connections that are open go on.
+    pub fn renew(&self, pair: &Pair) -> Result<(), PkiError> {
+        self.current.store(Arc::new(certified(pair)?));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Renewable {
+    fn resolve(&self, _: ClientHello) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+impl ResolvesClientCert for Renewable {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Checks that the key belongs to the certificate.
+fn certified(pair: &Pair) -> Result<CertifiedKey, PkiError> {
+    let unusable = |reason: String| PkiError::Pair { reason };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect();
+    let chain = chain.map_err(|e| unusable(e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).map_err(|e| unusable(e.to_string()))?;
+    CertifiedKey::from_der(chain, key, &crypto::aws_lc_rs::default_provider()).map_err(|e| unusable(e.to_string()))
 }
 
 /// What the serving certificates must name.
@@ -64,6 +120,8 @@ pub struct Pki {
     pub kubelet: Pair,
     /// Signs ServiceAccount tokens (ES256): private key, public key.
     pub service_account: Pair,
+    /// How long leaves are good.
+    pub validity: Duration,
     /// Names of what this call made or renewed.
     pub made: Vec<&'static str>,
 }
@@ -83,13 +141,14 @@ struct Leaf<'a> {
 }
 
 impl Pki {
-    /// Loads the PKI from `directory`, making or renewing what is needed at `now`.
-    pub fn ensure(directory: &Path, names: &Names, now: Timestamp) -> Result<Self, PkiError> {
+    /// Loads the PKI from `directory`, making or renewing what is needed at `now`. What is made is good for `validity`, the
+    /// authorities for ten years.
+    pub fn ensure(directory: &Path, names: &Names, validity: Duration, now: Timestamp) -> Result<Self, PkiError> {
         make_private_dir(directory)?;
         let mut made = Vec::new();
         let ca = authority(directory, "ca", "kubernetes", now, &mut made)?;
         let front_proxy_ca = authority(directory, "front-proxy-ca", "front-proxy-ca", now, &mut made)?;
-        let mut leaf = |issuer: &Pair, leaf: Leaf| ensure_leaf(directory, issuer, leaf, now, &mut made);
+        let mut leaf = |issuer: &Pair, leaf: Leaf| ensure_leaf(directory, issuer, leaf, (validity, now), &mut made);
         let apiserver = leaf(
             &ca,
             Leaf {
@@ -128,6 +187,7 @@ impl Pki {
             front_proxy_client,
             kubelet,
             service_account,
+            validity,
             made,
         })
     }
@@ -135,7 +195,7 @@ impl Pki {
     /// A client certificate of the cluster's CA that is kept by nobody but the caller.
     pub fn issue_client(&self, subject: Subject, now: Timestamp) -> Result<Pair, PkiError> {
         let leaf = Leaf { name: "client", subject, usages: &[Usage::ClientAuth], sans: vec![] };
-        make_leaf(&self.ca, &leaf, &self.directory.join("ca.key"), now)
+        make_leaf(&self.ca, &leaf, &self.directory.join("ca.key"), (self.validity, now))
     }
 }
 
@@ -189,7 +249,7 @@ fn authority(
     }
     let failed = |source| PkiError::Make { name: name.to_owned(), source };
     let key = KeyPair::generate().map_err(failed)?;
-    let mut params = params(Subject { user: common_name, groups: &[] }, CA_HOURS, now)?;
+    let mut params = params(Subject { user: common_name, groups: &[] }, CA_VALIDITY, now);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
@@ -205,7 +265,7 @@ fn ensure_leaf(
     directory: &Path,
     issuer: &Pair,
     leaf: Leaf,
-    now: Timestamp,
+    (validity, now): (Duration, Timestamp),
     made: &mut Vec<&'static str>,
 ) -> Result<Pair, PkiError> {
     let path = directory.join(format!("{}.crt", leaf.name));
@@ -214,18 +274,23 @@ fn ensure_leaf(
     {
         return Ok(pair);
     }
-    let pair = make_leaf(issuer, &leaf, &path, now)?;
+    let pair = make_leaf(issuer, &leaf, &path, (validity, now))?;
     save(directory, leaf.name, &pair)?;
     made.push(leaf.name);
     Ok(pair)
 }
 
-fn make_leaf(issuer: &Pair, leaf: &Leaf, path: &Path, now: Timestamp) -> Result<Pair, PkiError> {
+fn make_leaf(
+    issuer: &Pair,
+    leaf: &Leaf,
+    path: &Path,
+    (validity, now): (Duration, Timestamp),
+) -> Result<Pair, PkiError> {
     let failed = |source| PkiError::Make { name: path.display().to_string(), source };
     let issuer_key = KeyPair::from_pem(&issuer.key).map_err(failed)?;
     let issuer = Issuer::from_ca_cert_pem(&issuer.certificate, issuer_key).map_err(failed)?;
     let key = KeyPair::generate().map_err(failed)?;
-    let mut params = params(leaf.subject, LEAF_HOURS, now)?;
+    let mut params = params(leaf.subject, validity, now);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = leaf.usages.to_vec();
     params.subject_alt_names.clone_from(&leaf.sans);
@@ -234,17 +299,16 @@ fn make_leaf(issuer: &Pair, leaf: &Leaf, path: &Path, now: Timestamp) -> Result<
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn params(subject: Subject, hours: i64, now: Timestamp) -> Result<CertificateParams, PkiError> {
+fn params(subject: Subject, validity: Duration, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     for group in subject.groups {
         params.distinguished_name.push(DnType::OrganizationName, *group);
     }
     params.distinguished_name.push(DnType::CommonName, subject.user);
-    // Clocks of clients may be a little behind.
-    params.not_before = std::time::SystemTime::from(now - Span::new().minutes(5)).into();
-    params.not_after = std::time::SystemTime::from(now + Span::new().hours(hours)).into();
-    Ok(params)
+    params.not_before = std::time::SystemTime::from(now - BACKDATED).into();
+    params.not_after = (std::time::SystemTime::from(now) + validity).into();
+    params
 }
 
 /// Whether a certificate on disk can stay: signed by the issuer, a third of its life left, and naming all it must.
@@ -253,7 +317,7 @@ fn still_good(path: &Path, pair: &Pair, issuer: &Pair, leaf: &Leaf, now: Timesta
     let ca = parse(path, &issuer.certificate)?;
     let (certificate, authority) = (decode(path, &der)?, decode(path, &ca)?);
     let (from, until) = (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
-    let enough_life = until - now.as_second() > (until - from) / 3;
+    let enough_life = until - now.as_second() > (until - from - BACKDATED.as_secs()) / 3;
     let signed = certificate.issuer() == authority.subject()
         && certificate.verify_signature(Some(authority.public_key())).is_ok();
     let present: Vec<SanType> = certificate
@@ -348,6 +412,8 @@ mod tests {
         }
     }
 
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
     }
@@ -355,9 +421,9 @@ mod tests {
     #[test]
     fn a_second_start_makes_nothing_new() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap();
+        let first = Pki::ensure(dir.path(), &names("n"), YEAR, at("2026-11-22T00:00:00Z")).unwrap();
         assert_eq!(first.made.len(), 7);
-        let second = Pki::ensure(dir.path(), &names("n"), at("2026-12-22T00:00:00Z")).unwrap();
+        let second = Pki::ensure(dir.path(), &names("n"), YEAR, at("2026-12-22T00:00:00Z")).unwrap();
         assert!(second.made.is_empty(), "{:?}", second.made);
         assert_eq!(first.apiserver.certificate, second.apiserver.certificate);
         let mode = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
@@ -367,23 +433,40 @@ mod tests {
     #[test]
     fn an_old_or_misnamed_leaf_is_renewed_and_the_authority_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap();
-        let later = Pki::ensure(dir.path(), &names("n"), at("2027-08-22T00:00:00Z")).unwrap();
+        let first = Pki::ensure(dir.path(), &names("n"), YEAR, at("2026-11-22T00:00:00Z")).unwrap();
+        let later = Pki::ensure(dir.path(), &names("n"), YEAR, at("2027-08-22T00:00:00Z")).unwrap();
         assert_eq!(later.made, ["apiserver", "kubelet", "apiserver-kubelet-client", "front-proxy-client"]);
         assert_eq!(first.ca.certificate, later.ca.certificate);
-        let renamed = Pki::ensure(dir.path(), &names("m"), at("2027-08-22T00:00:00Z")).unwrap();
+        let renamed = Pki::ensure(dir.path(), &names("m"), YEAR, at("2027-08-22T00:00:00Z")).unwrap();
         assert_eq!(renamed.made, ["apiserver", "kubelet"]);
     }
 
     #[test]
     fn a_corrupt_or_half_pair_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap();
+        Pki::ensure(dir.path(), &names("n"), YEAR, at("2026-11-22T00:00:00Z")).unwrap();
         std::fs::write(dir.path().join("ca.crt"), "rubbish").unwrap();
-        let error = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap_err().to_string();
+        let error = Pki::ensure(dir.path(), &names("n"), YEAR, at("2026-11-22T00:00:00Z")).unwrap_err().to_string();
         assert!(error.contains("ca.crt: not a certificate"), "{error}");
         std::fs::remove_file(dir.path().join("ca.key")).unwrap();
-        let error = Pki::ensure(dir.path(), &names("n"), at("2026-11-22T00:00:00Z")).unwrap_err().to_string();
+        let error = Pki::ensure(dir.path(), &names("n"), YEAR, at("2026-11-22T00:00:00Z")).unwrap_err().to_string();
         assert!(error.contains("ca.key: missing, though"), "{error}");
+    }
+
+    #[test]
+    fn a_short_life_is_renewed_in_time_and_served_from_then_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let ensure = |now| Pki::ensure(dir.path(), &names("n"), Duration::from_secs(60), at(now)).unwrap();
+        let first = ensure("2026-11-22T00:00:00Z");
+        let serving = Renewable::new(&first.apiserver).unwrap();
+        assert!(ensure("2026-11-22T00:00:30Z").made.is_empty());
+        let second = ensure("2026-11-22T00:00:45Z");
+        assert_eq!(second.made, ["apiserver", "kubelet", "apiserver-kubelet-client", "front-proxy-client"]);
+        serving.renew(&second.apiserver).unwrap();
+        let shown = ResolvesClientCert::resolve(&*serving, &[], &[]).unwrap();
+        let end = X509Certificate::from_der(&shown.cert[0]).unwrap().1.validity().not_after.timestamp();
+        assert_eq!(end, at("2026-11-22T00:01:45Z").as_second());
+        let mixed = Pair { certificate: first.apiserver.certificate, key: second.apiserver.key };
+        assert!(serving.renew(&mixed).is_err());
     }
 }

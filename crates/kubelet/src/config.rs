@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Taint;
+use rustls::server::ResolvesServerCert;
 
 #[derive(Clone, Debug)]
 pub struct KubeletConfig {
@@ -17,9 +19,9 @@ pub struct KubeletConfig {
     pub log_dir: PathBuf,
     /// Where the HTTPS API listens; `None` for no API.
     pub listen: Option<SocketAddr>,
-    /// PEM files: the node's serving certificate and key, and the CA of clients.
-    pub tls_cert_file: PathBuf,
-    pub tls_key_file: PathBuf,
+    /// The certificate that the API serves with, asked for at each handshake.
+    pub serving: Option<Arc<dyn ResolvesServerCert>>,
+    /// PEM file: the CA of clients.
     pub client_ca_file: PathBuf,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
@@ -48,16 +50,14 @@ pub struct KubeletConfig {
 impl KubeletConfig {
     /// Upstream's defaults for a node of this name.
     pub fn new(node_name: impl Into<String>, node_ips: Vec<IpAddr>) -> KubeletConfig {
-        let pki = PathBuf::from("/var/lib/windlass/pki");
         KubeletConfig {
             node_name: node_name.into(),
             node_ips,
             data_dir: "/var/lib/windlass".into(),
             log_dir: "/var/log/pods".into(),
             listen: Some(SocketAddr::from(([0, 0, 0, 0], 10250))),
-            tls_cert_file: pki.join("kubelet.crt"),
-            tls_key_file: pki.join("kubelet.key"),
-            client_ca_file: pki.join("ca.crt"),
+            serving: None,
+            client_ca_file: "/var/lib/windlass/pki/ca.crt".into(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),

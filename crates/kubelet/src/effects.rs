@@ -45,7 +45,10 @@ pub(crate) async fn create_sandbox(context: &Arc<Context>, pod: &Arc<Pod>) {
 
 async fn try_sandbox(context: &Arc<Context>, pod: &Arc<Pod>) -> Result<Vec<IpAddr>, String> {
     let spec = container_spec::sandbox(&context.host, pod)?;
-    std::fs::create_dir_all(&spec.log_directory).map_err(|error| error.to_string())?;
+    // The pod's own directory goes first and last: it says that the one of its logs is ours.
+    for dir in [&context.host.pod_dir(uid(pod)), &spec.log_directory] {
+        std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    }
     let sandbox = context.host.runtime.create_sandbox(&spec).await.map_err(|error| error.to_string())?;
     attach(context, pod, &sandbox).await
 }
@@ -465,8 +468,8 @@ async fn try_remove(context: &Arc<Context>, record: RecordId) -> Result<(), Stri
 
 /// The pod's directory and logs.
 pub(crate) fn remove_files(host: &Host, pod: &Pod) {
-    remove_dir(&host.pod_dir(uid(pod)));
     remove_dir(&host.pod_log_dir(pod));
+    remove_dir(&host.pod_dir(uid(pod)));
 }
 
 pub(crate) fn remove_dir(dir: &std::path::Path) {

@@ -3,13 +3,13 @@
 //! kubernetes/kubernetes pkg/kubelet/images/image_gc_manager.go: the two marks.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pods::ports::Image;
 use pods::worker::Severity;
 
-use crate::effects;
 use crate::host::Host;
 
 const COLLECT_EVERY: Duration = Duration::from_secs(300);
@@ -104,19 +104,53 @@ fn names_in_use(host: &Host) -> HashSet<String> {
 /// Files of pods that went while no kubelet ran.
 pub(crate) fn sweep_pod_files(host: &Host) {
     let known: HashSet<String> = host.pods().keys().cloned().collect();
-    let names = |dir: &std::path::Path| -> Vec<String> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    };
-    for uid in names(&host.config.data_dir.join("pods")).into_iter().filter(|uid| !known.contains(uid)) {
-        if let Err(error) = crate::volumes::tear_down(&host.pod_dir(&uid)) {
-            tracing::warn!(%error, uid, "files of a former pod are left");
-        }
+    let config = &host.config;
+    if let Err(error) = remove_files(&config.data_dir, &config.log_dir, |uid| !known.contains(uid)) {
+        tracing::warn!(%error, "files of former pods are left");
     }
-    for name in names(&host.config.log_dir) {
-        let uid = name.rsplit('_').next().unwrap_or_default();
-        if name.split('_').count() == 3 && !known.contains(uid) {
-            effects::remove_dir(&host.config.log_dir.join(&name));
+}
+
+/// Removes volumes, logs and directories of the pods that are `former`. The directory of logs may be shared with another
+/// kubelet: only those of pods that have a directory below the data directory are ours.
+pub(crate) fn remove_files(data_dir: &Path, log_dir: &Path, former: impl Fn(&str) -> bool) -> std::io::Result<()> {
+    let pods = data_dir.join("pods");
+    let logs = names(log_dir)?;
+    let remove = |uid: &String| -> std::io::Result<()> {
+        crate::volumes::tear_down(&pods.join(uid))?;
+        for name in logs.iter().filter(|name| name.rsplit_once('_').is_some_and(|(_, of)| of == uid)) {
+            crate::files::remove_tree(&log_dir.join(name))?;
         }
+        std::fs::remove_dir(pods.join(uid))
+    };
+    // Each is tried, whatever became of the one before.
+    let outcomes: Vec<_> = names(&pods)?.iter().filter(|uid| former(uid)).map(remove).collect();
+    outcomes.into_iter().collect()
+}
+
+/// The names in a directory, none if it is not there.
+pub(crate) fn names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_another_kubelet_s_pods_are_left_alone() {
+        let root = std::env::temp_dir().join(format!("kubelet-garbage-{}", std::process::id()));
+        let (data, logs) = (root.join("data"), root.join("logs"));
+        for dir in ["data/pods/u1/volumes/v", "data/pods/u2", "logs/ns_a_u1/c", "logs/ns_b_u2", "logs/ns_c_u3"] {
+            std::fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        remove_files(&data, &logs, |uid| uid == "u1").unwrap();
+        assert_eq!(names(&data.join("pods")).unwrap(), ["u2"]);
+        remove_files(&data, &logs, |_| true).unwrap();
+        assert_eq!(names(&logs).unwrap(), ["ns_c_u3"]);
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

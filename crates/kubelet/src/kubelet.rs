@@ -1,7 +1,7 @@
 //! The kubelet itself: what runs for the node as a whole, and the way of pods into their tasks.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -62,8 +62,18 @@ impl Kubelet {
     ///
     /// # Errors
     /// Something is still mounted, or could not be removed.
-    pub fn cleanup(data_dir: &std::path::Path) -> std::io::Result<()> {
-        crate::volumes::tear_down(&data_dir.join("pods"))
+    pub fn cleanup(data_dir: &Path) -> std::io::Result<()> {
+        let pods = data_dir.join("pods");
+        garbage::names(&pods)?.iter().try_for_each(|uid| crate::volumes::tear_down(&pods.join(uid)))
+    }
+
+    /// Removes what is left of every pod below the data directory: its volumes, and its logs, wherever another kubelet
+    /// keeps its own as well. No kubelet may run on it.
+    ///
+    /// # Errors
+    /// Something is still mounted, or could not be removed.
+    pub fn forget_pods(data_dir: &Path, log_dir: &Path) -> std::io::Result<()> {
+        garbage::remove_files(data_dir, log_dir, |_| true)
     }
 
     /// Runs until it is told to stop, which leaves every container running.

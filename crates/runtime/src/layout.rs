@@ -66,6 +66,21 @@ impl Layout {
     }
 }
 
+/// Removes what this runtime made in its `run` directory, after `cleanup_everything`, and the directory itself unless
+/// somebody else keeps something there.
+pub fn remove_run_dir(run: &Path) -> io::Result<()> {
+    for name in ["pods", "c", "lc", "root"] {
+        match std::fs::remove_dir_all(run.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    match std::fs::remove_dir(run) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A container's name in paths and cgroups: 24 hexadecimal digits made from its identity.
 pub fn short(id: &ContainerId) -> String {
     let digest = Sha256::digest(format!("{}/{}/{}", id.pod_uid, id.name, id.attempt));

@@ -22,6 +22,7 @@ mod teardown;
 pub use images::Images;
 pub use images::node::NodeImages;
 pub use images::pull::{Endpoint, Registry};
+pub use layout::remove_run_dir;
 pub use local::{Config, Containers, OpenError};
-pub use shim::{HELPER, helper_main, is_helper};
+pub use shim::{HELPER, helper_main, is_helper, start_ticks};
 pub use spec::ImageConfig;

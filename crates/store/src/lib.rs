@@ -8,10 +8,12 @@ mod api;
 mod embedded;
 mod error;
 pub mod journal_ring;
+mod lock;
 mod watch;
 
 pub use api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
 pub use embedded::{Embedded, OnSync, Options, SLOW_SYNC};
 pub use error::Error;
 pub use journal_ring::JournalRing;
+pub use lock::DirectoryLock;
 pub use mvcc;

@@ -1,7 +1,5 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -12,7 +10,7 @@ use crate::{down, image, up, version, why};
 /// A complete Kubernetes in one binary.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version = version::TEXT, about, propagate_version = false)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
@@ -20,7 +18,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Start the control plane and this node; containers of an earlier run are adopted
     Up {
         /// No node: an API server, controllers and scheduler, without root
@@ -51,8 +49,8 @@ enum Command {
 }
 
 pub fn run() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let control_plane_only = matches!(cli.command, Command::Up { control_plane_only: true });
+    let mut cli = Cli::parse();
+    cli.options.control_plane_only = matches!(cli.command, Command::Up { control_plane_only: true });
     match cli.command {
         Command::Version => {
             println!("windlass {}", version::TEXT);
@@ -63,10 +61,10 @@ pub fn run() -> anyhow::Result<()> {
             Ok(())
         }
         command => {
-            let settings = cli.options.resolve(control_plane_only)?;
+            let settings = cli.options.resolve()?;
             log_to_stderr(&settings.log)?;
             match command {
-                Command::Up { .. } => up::run(settings, control_plane_only),
+                Command::Up { .. } => up::run(&settings),
                 Command::Down => down::run(&settings),
                 Command::Reset { yes } => down::reset(&settings, yes),
                 Command::Why(arguments) => why::run(&settings, &arguments),
@@ -83,12 +81,6 @@ fn log_to_stderr(filter: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The user's own kubeconfig: the first file of `$KUBECONFIG`, else `~/.kube/config`.
-pub fn user_kubeconfig() -> Option<PathBuf> {
-    let named = std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).next());
-    named.filter(|path| !path.as_os_str().is_empty()).or_else(|| Some(std::env::home_dir()?.join(".kube/config")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +88,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_of_up_can_stand_in_the_file() {
+        let mut cli = Cli::command();
+        cli.build();
+        let up = cli.find_subcommand("up").unwrap();
+        let names: Vec<&str> = up.get_arguments().filter_map(clap::Arg::get_long).collect();
+        assert!(names.contains(&"control-plane-only") && names.contains(&"data-dir"), "{names:?}");
+        for name in names.into_iter().filter(|name| !matches!(*name, "config" | "help")) {
+            // A wrong value of a known name is refused for its value.
+            let told =
+                serde_yaml_ng::from_str::<Options>(&format!("{name}: {{wrong: value}}")).unwrap_err().to_string();
+            assert!(!told.contains("unknown field"), "{told}");
+        }
     }
 }

@@ -85,19 +85,26 @@ pub struct Options {
     /// What must be left of memory and disk; pods are evicted below that [default: upstream's, memory.available<100Mi,nodefs.available<10%,...]
     #[arg(long, value_name = "SIGNAL<VALUE,...>", global = true)]
     pub eviction_hard: Option<String>,
+    /// How long a certificate of this cluster is good, in seconds; renewed when a third of it is left [default: one year]
+    #[arg(long, value_name = "SECONDS", global = true)]
+    pub certificate_validity_period: Option<u64>,
     /// How often old revisions are compacted away, in seconds; 0 never [default: 300]
     #[arg(long, value_name = "SECONDS", global = true)]
     pub compaction_interval: Option<u64>,
     /// Kubeconfig to write [default: /etc/windlass/admin.conf; without root DATA/admin.conf]
     #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
-    /// Leave ~/.kube/config alone
+    /// Do not put the cluster into ~/.kube/config, or the file that $KUBECONFIG names
     #[arg(long, global = true)]
     #[serde(default)]
     pub no_merge_kubeconfig: bool,
     /// What is logged to standard error, as `info` or `apiserver=debug,warn` [default: warn]
     #[arg(long, value_name = "FILTER", global = true)]
     pub log: Option<String>,
+    /// An option of `up` alone on the command line
+    #[arg(skip)]
+    #[serde(default)]
+    pub control_plane_only: bool,
     /// Mirrors and plain-HTTP registries; in the file only
     #[arg(skip)]
     #[serde(default)]
@@ -107,6 +114,7 @@ pub struct Options {
 /// Every option decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub control_plane_only: bool,
     pub data: PathBuf,
     pub run: PathBuf,
     pub node_name: String,
@@ -128,20 +136,24 @@ pub struct Settings {
     pub unsafe_sysctls: Vec<String>,
     /// `None` means the kubelet's own default.
     pub eviction_hard: Option<String>,
+    pub certificate_validity: Duration,
     pub compact_every: Option<Duration>,
     pub kubeconfig: PathBuf,
-    pub merge_kubeconfig: bool,
+    /// The user's own kubeconfig, which our context is put into.
+    pub merge_into: Option<PathBuf>,
     pub log: String,
     pub registries: Vec<Registry>,
 }
 
 impl Options {
     /// These options over those of the `--config` file over the defaults.
-    pub fn resolve(self, control_plane_only: bool) -> anyhow::Result<Settings> {
+    pub fn resolve(self) -> anyhow::Result<Settings> {
         let file = match &self.config {
             Some(path) => read(path)?,
             None => Self::default(),
         };
+        let control_plane_only = self.control_plane_only || file.control_plane_only;
+        let merge = !(self.no_merge_kubeconfig || file.no_merge_kubeconfig);
         let root = rustix::process::geteuid().is_root();
         let data = self.data_dir.or(file.data_dir).map_or_else(|| default_data(root), Ok)?;
         // What an earlier `up` on this data made keeps its names, unless told otherwise.
@@ -156,14 +168,18 @@ impl Options {
             true => Ipv4Addr::LOCALHOST.into(),
             false => Ipv4Addr::UNSPECIFIED.into(),
         });
-        let compaction = self.compaction_interval.or(file.compaction_interval).unwrap_or(300);
-        let kubeconfig = if root { PathBuf::from("/etc/windlass/admin.conf") } else { data.join("admin.conf") };
+        let compaction = Duration::from_secs(self.compaction_interval.or(file.compaction_interval).unwrap_or(300));
+        let kubeconfig = (self.kubeconfig.or(file.kubeconfig))
+            .or_else(|| before.as_ref().map(|note| note.kubeconfig.clone()))
+            .unwrap_or_else(|| if root { PathBuf::from("/etc/windlass/admin.conf") } else { data.join("admin.conf") });
+        let validity = self.certificate_validity_period.or(file.certificate_validity_period);
         let tls_san = if self.tls_san.is_empty() { file.tls_san } else { self.tls_san };
         Ok(Settings {
+            control_plane_only,
             run: (self.run_dir.or(file.run_dir))
                 .or_else(|| before.as_ref().map(|note| note.run.clone()))
                 .unwrap_or_else(|| PathBuf::from("/run/windlass")),
-            node_name: self.node_name.or(file.node_name).map_or_else(host_name, Ok)?,
+            node_name: self.node_name.or(file.node_name).map_or_else(host_name, node_name)?,
             node_ip: self.node_ip.or(file.node_ip).unwrap_or_else(default_address),
             api: SocketAddr::new(bind, self.secure_port.or(file.secure_port).unwrap_or(6443)),
             tls_san,
@@ -182,7 +198,9 @@ impl Options {
             cgroup_root: (self.cgroup_root.or(file.cgroup_root))
                 .or_else(|| before.as_ref().map(|note| note.cgroup_root.clone()))
                 .unwrap_or_else(|| "/windlass".to_owned()),
-            pod_logs: self.pod_logs_dir.or(file.pod_logs_dir).unwrap_or_else(|| PathBuf::from("/var/log/pods")),
+            pod_logs: (self.pod_logs_dir.or(file.pod_logs_dir))
+                .or_else(|| before.as_ref().map(|note| note.pod_logs.clone()))
+                .unwrap_or_else(|| PathBuf::from("/var/log/pods")),
             manifests: self.pod_manifest_path.or(file.pod_manifest_path).unwrap_or_else(|| data.join("manifests")),
             unsafe_sysctls: match self.allowed_unsafe_sysctls.is_empty() {
                 true => file.allowed_unsafe_sysctls,
@@ -190,9 +208,10 @@ impl Options {
             },
             eviction_hard: self.eviction_hard.or(file.eviction_hard),
             pods_max: self.max_pods.or(file.max_pods).unwrap_or(110),
-            compact_every: (compaction > 0).then(|| Duration::from_secs(compaction)),
-            kubeconfig: self.kubeconfig.or(file.kubeconfig).unwrap_or(kubeconfig),
-            merge_kubeconfig: !(self.no_merge_kubeconfig || file.no_merge_kubeconfig),
+            certificate_validity: certificate_validity(validity)?,
+            compact_every: Some(compaction).filter(|every| !every.is_zero()),
+            merge_into: user_kubeconfig().filter(|path| merge && *path != kubeconfig),
+            kubeconfig,
             log: self.log.or(file.log).unwrap_or_else(|| "warn".to_owned()),
             registries: file.registries,
             data,
@@ -268,6 +287,34 @@ fn cidr(option: &str, given: Option<String>, default: &str) -> anyhow::Result<Ci
     text.parse().ok().with_context(|| format!("--{option}: {text:?} is no network such as {default:?}"))
 }
 
+/// The user's own kubeconfig: the first file of `$KUBECONFIG`, else `~/.kube/config`.
+fn user_kubeconfig() -> Option<PathBuf> {
+    let named = std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).next());
+    named.filter(|path| !path.as_os_str().is_empty()).or_else(|| Some(std::env::home_dir()?.join(".kube/config")))
+}
+
+fn certificate_validity(seconds: Option<u64>) -> anyhow::Result<Duration> {
+    match seconds {
+        None => Ok(Duration::from_secs(365 * 24 * 3600)),
+        Some(0) => bail!("--certificate-validity-period: must be more than 0 seconds"),
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+/// A name that the API server takes for a Node, told here, where the option is known.
+fn node_name(name: String) -> anyhow::Result<String> {
+    let is_end = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let label =
+        |part: &str| part.starts_with(is_end) && part.ends_with(is_end) && part.chars().all(|c| is_end(c) || c == '-');
+    if name.len() > 253 || !name.split('.').all(label) {
+        bail!(
+            "--node-name: Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+             characters, '-' or '.', and must start and end with an alphanumeric character"
+        );
+    }
+    Ok(name)
+}
+
 fn default_data(root: bool) -> anyhow::Result<PathBuf> {
     if root {
         return Ok(PathBuf::from("/var/lib/windlass"));
@@ -286,7 +333,7 @@ fn host_name() -> anyhow::Result<String> {
     if name.is_empty() || name == "(none)" {
         bail!("this host has no name: give --node-name");
     }
-    Ok(name)
+    node_name(name)
 }
 
 /// The address from which this host would speak to others; nothing is sent to find it out.
@@ -314,7 +361,7 @@ mod tests {
             data_dir: Some(dir.path().to_owned()),
             ..Options::default()
         };
-        let settings = options.resolve(true).unwrap();
+        let settings = Options { control_plane_only: true, ..options }.resolve().unwrap();
         assert_eq!(settings.api.to_string(), "127.0.0.1:7443");
         assert_eq!(settings.node_name, "from-flag");
         assert_eq!(settings.node_range.to_string(), "10.9.0.0/24");
@@ -328,10 +375,13 @@ mod tests {
         let path = dir.path().join("windlass.yaml");
         std::fs::write(&path, "secure-prot: 7443\n").unwrap();
         let options = || Options { config: Some(path.clone()), ..Options::default() };
-        let error = format!("{:#}", options().resolve(true).unwrap_err());
+        let error = format!("{:#}", options().resolve().unwrap_err());
         assert!(error.contains("windlass.yaml") && error.contains("secure-prot"), "{error}");
+        std::fs::write(&path, "registries:\n- host: docker.io\n  mirrors: []\n").unwrap();
+        let error = format!("{:#}", options().resolve().unwrap_err());
+        assert!(error.contains("windlass.yaml") && error.contains("mirrors"), "{error}");
         std::fs::write(&path, "service-cidr: nonsense\n").unwrap();
-        let error = format!("{:#}", options().resolve(true).unwrap_err());
+        let error = format!("{:#}", options().resolve().unwrap_err());
         assert!(error.contains("--service-cidr") && error.contains("nonsense"), "{error}");
     }
 }

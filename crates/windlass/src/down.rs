@@ -1,12 +1,15 @@
 //! `windlass down` and `windlass reset`: nothing that `up` made is left behind.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use bootstrap::kubeconfig::{self, CONTEXT};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use store::DirectoryLock;
 
 use crate::config::Settings;
 use crate::progress::Progress;
@@ -16,29 +19,77 @@ use crate::up::Running;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    let progress = Progress::new();
-    stop_process(settings, &progress)?;
-    if rustix::process::geteuid().is_root() {
-        remove_node(settings, &progress)?;
-    }
-    Running::remove(&settings.data)
+    check_owner(settings)?;
+    take_down(settings, &Progress::new()).map(drop)
 }
 
 pub fn reset(settings: &Settings, yes: bool) -> anyhow::Result<()> {
+    // Everything that can be refused is refused before anything is deleted.
+    check_owner(settings)?;
+    check_contents(&settings.data)?;
     if !yes && !confirmed(&settings.data)? {
         bail!("nothing was deleted");
     }
-    run(settings)?;
     let progress = Progress::new();
-    remove(&settings.data)?;
-    remove(&settings.pod_logs)?;
-    progress.done("data", format_args!("{} deleted", settings.data.display()));
-    if settings.kubeconfig.exists() {
-        std::fs::remove_file(&settings.kubeconfig)
-            .with_context(|| format!("cannot delete {}", settings.kubeconfig.display()))?;
+    let note = Running::read(&settings.data)?;
+    let lock = take_down(settings, &progress)?;
+    kubelet::Kubelet::forget_pods(&settings.data, &settings.pod_logs).context("cannot remove the pods' logs")?;
+    remove_if_empty(&settings.pod_logs)?;
+    if let Some(ca) = bootstrap::files::read_if_present(&settings.data.join("pki/ca.crt"))? {
+        let merged_into = note.and_then(|note| note.merged_into).or_else(|| settings.merge_into.clone());
+        forget_kubeconfigs(&settings.kubeconfig, merged_into.as_deref(), &ca, &progress)?;
     }
-    if let Some(user) = crate::cli::user_kubeconfig().filter(|_| settings.merge_kubeconfig) {
-        bootstrap::kubeconfig::remove_from(&user)?;
+    // With the note in it, and so last: a reset that failed before can be repeated.
+    std::fs::remove_dir_all(&settings.data).with_context(|| format!("cannot delete {}", settings.data.display()))?;
+    drop(lock);
+    progress.done("data", format_args!("{} deleted", settings.data.display()));
+    Ok(())
+}
+
+/// Whether this user may take down what was started on the data directory.
+fn check_owner(settings: &Settings) -> anyhow::Result<()> {
+    let data = &settings.data;
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let started_by_root =
+        || format!("{} belongs to a node that root started: run this as root (sudo windlass ...)", data.display());
+    match std::fs::metadata(data) {
+        Ok(metadata) if metadata.uid() != rustix::process::geteuid().as_raw() => bail!(started_by_root()),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| data.display().to_string()),
+        _ if Running::read(data)?.is_some_and(|note| note.node) => bail!(started_by_root()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a directory that is to be deleted is a data directory.
+fn check_contents(data: &Path) -> anyhow::Result<()> {
+    match std::fs::read_dir(data) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("{}: there is no such data directory", data.display())
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", data.display())),
+        Ok(_) => {}
+    }
+    if !["up.json", "pki", "store", "images"].iter().any(|name| data.join(name).exists()) {
+        bail!("{} is no data directory of Windlass; nothing was deleted", data.display());
+    }
+    Ok(())
+}
+
+fn forget_kubeconfigs(own: &Path, merged_into: Option<&Path>, ca: &str, progress: &Progress) -> anyhow::Result<()> {
+    if kubeconfig::delete(own, ca)? {
+        progress.done("kubeconfig", format_args!("{} deleted", own.display()));
+    }
+    if own.parent() == Some(Path::new("/etc/windlass")) {
+        remove_if_empty(Path::new("/etc/windlass"))?;
+    }
+    let Some(user) = merged_into else { return Ok(()) };
+    match kubeconfig::remove_from(user, ca) {
+        Ok(true) => progress.done("kubeconfig", format_args!("context {CONTEXT:?} taken out of {}", user.display())),
+        Ok(false) => {}
+        // The user may have changed it into something that is no kubeconfig: that is theirs.
+        Err(error) => eprintln!("windlass: {error} (left as it is)"),
     }
     Ok(())
 }
@@ -52,6 +103,22 @@ fn confirmed(data: &Path) -> anyhow::Result<bool> {
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Ends the process that runs on the data directory, and removes what it made of this host if that was a node. No other
+/// process can start there while the answer lives.
+fn take_down(settings: &Settings, progress: &Progress) -> anyhow::Result<Option<DirectoryLock>> {
+    if !settings.data.exists() {
+        progress.note(format_args!("nothing was started on {}", settings.data.display()));
+        return Ok(None);
+    }
+    stop_process(settings, progress)?;
+    let lock = DirectoryLock::take(&settings.data)?;
+    if Running::read(&settings.data)?.is_some_and(|note| note.node) {
+        remove_node(settings, progress)?;
+        Running::taken_down(&settings.data)?;
+    }
+    Ok(Some(lock))
 }
 
 fn stop_process(settings: &Settings, progress: &Progress) -> anyhow::Result<()> {
@@ -80,24 +147,25 @@ fn stop_process(settings: &Settings, progress: &Progress) -> anyhow::Result<()> 
 
 #[tokio::main(flavor = "current_thread")]
 async fn remove_node(settings: &Settings, progress: &Progress) -> anyhow::Result<()> {
-    if settings.data.join("images").exists() || settings.run.exists() {
-        let runtime = runtime::Containers::open(settings.runtime()).await?;
-        runtime.cleanup_everything().await.context("cannot remove every container")?;
-        drop(runtime);
-        kubelet::Kubelet::cleanup(&settings.data).context("cannot remove the pods' volumes")?;
-        progress.done("containers", "removed, with their mounts, namespaces and cgroups");
-    }
+    // A node of another data directory may be using the same one.
+    let lock = DirectoryLock::take(&settings.run)?;
+    let runtime = runtime::Containers::open(settings.runtime()).await?;
+    runtime.cleanup_everything().await.context("cannot remove every container")?;
+    drop(runtime);
+    kubelet::Kubelet::cleanup(&settings.data).context("cannot remove the pods' volumes")?;
+    progress.done("containers", "removed, with their mounts, namespaces and cgroups");
     net::BridgeNetwork::cleanup(&settings.bridge()).context("cannot remove the pod network")?;
     net::ServiceProxy::cleanup(&settings.proxy()).context("cannot remove the service rules")?;
     net::NetworkPolicies::cleanup(&settings.policies()).context("cannot remove the network policies")?;
     progress.done("network", "interfaces, addresses and rules removed");
-    remove(&settings.run)
+    lock.remove()?;
+    runtime::remove_run_dir(&settings.run).with_context(|| format!("cannot delete {}", settings.run.display()))
 }
 
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot delete {}", path.display()))
+fn remove_if_empty(directory: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir(directory) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(error).with_context(|| format!("cannot delete {}", directory.display()))
         }
         _ => Ok(()),
     }

@@ -12,6 +12,10 @@ use apiserver::{ApiServer, Config, UserInfo};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
+use rustls::server::ResolvesServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use store::{Embedded, Options, Store};
 
 pub struct Cluster {
@@ -53,6 +57,14 @@ fn sign(issuer: &CertifiedIssuer<'static, KeyPair>, name: &str, groups: &[&str],
     Identity { certificate: certificate.pem(), key: key.serialize_pem() }
 }
 
+/// As a server shows it.
+fn served(identity: &Identity) -> Arc<dyn ResolvesServerCert> {
+    let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    Arc::new(SingleCertAndKey::from(CertifiedKey::from_der(chain, key, &provider).unwrap()))
+}
+
 impl Cluster {
     pub async fn start() -> Cluster {
         Cluster::start_on(Arc::new(Embedded::in_memory(Options::default())), 0).await
@@ -65,8 +77,7 @@ impl Cluster {
         let address = listener.local_addr().unwrap();
         let ca = issuer.pem();
         let config = Config {
-            tls_certificate: serving.certificate.into_bytes(),
-            tls_key: serving.key.into_bytes(),
+            serving: Some(served(&serving)),
             client_ca: ca.clone().into_bytes(),
             service_account_key: KeyPair::generate().unwrap().serialize_pem().into_bytes(),
             port: address.port(),

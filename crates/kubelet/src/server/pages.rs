@@ -48,7 +48,6 @@ pub(super) fn configz(host: &Host) -> Response<Body> {
         "kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "staticPodPath": config.static_pod_dir, "port": config.listen.map(|listen| listen.port()),
         "clusterDomain": config.cluster_domain, "clusterDNS": dns, "maxPods": config.max_pods,
-        "tlsCertFile": config.tls_cert_file, "tlsPrivateKeyFile": config.tls_key_file,
         "authentication": {"x509": {"clientCAFile": config.client_ca_file}, "webhook": {"enabled": true}, "anonymous": {"enabled": false}},
         "authorization": {"mode": "Webhook"},
         "imageGCHighThresholdPercent": config.image_gc_high_percent, "imageGCLowThresholdPercent": config.image_gc_low_percent,

@@ -305,7 +305,8 @@ fn is_mounted(dir: &Path) -> std::io::Result<bool> {
     Ok(mounts_below(dir)?.iter().any(|mounted| mounted == dir))
 }
 
-/// Unmounts and removes everything of a pod's directory. Idempotent.
+/// Unmounts and removes everything in a pod's directory. The directory itself stays while there are logs of the pod, which
+/// it claims. Idempotent.
 ///
 /// # Errors
 /// Something is still mounted, or could not be removed.
@@ -316,5 +317,16 @@ pub(crate) fn tear_down(pod_dir: &Path) -> std::io::Result<()> {
             std::io::Error::new(std::io::Error::from(error).kind(), format!("unmount of {}: {error}", point.display()))
         })?;
     }
-    remove_tree(pod_dir)
+    let entries = match std::fs::read_dir(pod_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => remove_tree(&entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }

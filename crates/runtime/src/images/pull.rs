@@ -25,6 +25,7 @@ use super::unpack::{hex_digest, sha256};
 
 /// How one registry is reached.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Registry {
     /// The registry in image names (`docker.io`, `registry.k8s.io:443`), or `*` for every one.
     pub host: String,
@@ -41,6 +42,7 @@ pub struct Registry {
 
 /// A mirror of a registry.
 #[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// Host and port.
     pub host: String,

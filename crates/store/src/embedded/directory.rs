@@ -1,53 +1,23 @@
 //! The store's directory: who may use it, and the names in it.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::lock::DirectoryLock;
 
 /// The directory, held alone by this process for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Directory {
     /// Makes the directory if need be (mode 0700) and locks it.
     pub fn open(path: PathBuf) -> Result<Self, Error> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(Error::io("create directory", &path))?;
-        let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(Error::io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Whoever holds the lock may be about to write its pid: the message can do without.
-                if lock.read_to_string(&mut pid).is_err() || pid.trim().is_empty() {
-                    pid = "unknown".to_string();
-                }
-                return Err(Error::Locked { path, pid: pid.trim().to_string() });
-            }
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", &lock_path)(source)),
-        }
-        let write_pid = |lock: &mut File| -> std::io::Result<()> {
-            lock.set_len(0)?;
-            lock.rewind()?;
-            writeln!(lock, "{}", std::process::id())
-        };
-        // The pid is for people; a full disk must not keep a store from being read.
-        if let Err(error) = write_pid(&mut lock) {
-            tracing::warn!(path = %lock_path.display(), %error, "cannot note the pid of the store's user");
-        }
+        let lock = DirectoryLock::take(&path)?;
         Ok(Self { path, _lock: lock })
     }
 

@@ -14,13 +14,14 @@ use store::{Embedded, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::Components;
+use super::certificates::Certificates;
 use super::keys::{ClusterAuthority, SecretTokens};
 use crate::config::Settings;
 use crate::progress::Progress;
 
 pub async fn start(
     settings: &Settings,
-    pki: &Pki,
+    certificates: &Certificates,
     journal: &Arc<dyn Journal>,
     progress: &Progress,
     stop: &CancellationToken,
@@ -36,9 +37,10 @@ pub async fn start(
         .await
         .with_context(|| format!("cannot open the store in {}", directory.display()))?;
     progress.done("store", format_args!("revision {}", store.status().await?.revision));
-    let server = ApiServer::new(apiserver::Config { sync_times, ..config(settings, pki, journal) }, Arc::new(store))
-        .await
-        .context("cannot start the API server")?;
+    let server =
+        ApiServer::new(apiserver::Config { sync_times, ..config(settings, certificates, journal) }, Arc::new(store))
+            .await
+            .context("cannot start the API server")?;
     let stopping = (server.clone(), stop.clone());
     tokio::spawn(async move {
         stopping.1.cancelled().await;
@@ -61,18 +63,17 @@ fn on_sync(journal: Arc<dyn Journal>, directory: &Path, times: SyncTimes) -> sto
     })
 }
 
-fn config(settings: &Settings, pki: &Pki, journal: &Arc<dyn Journal>) -> apiserver::Config {
+fn config(settings: &Settings, certificates: &Certificates, journal: &Arc<dyn Journal>) -> apiserver::Config {
+    let pki = &certificates.pki;
     apiserver::Config {
-        tls_certificate: pki.apiserver.certificate.clone().into_bytes(),
-        tls_key: pki.apiserver.key.clone().into_bytes(),
+        serving: Some(certificates.apiserver.clone()),
         client_ca: pki.ca.certificate.clone().into_bytes(),
         service_account_key: pki.service_account.key.clone().into_bytes(),
         advertise_address: settings.node_ip,
         port: settings.api.port(),
         service_cidr: settings.service_range.to_string(),
         kubelet: Some(KubeletClient {
-            certificate: pki.apiserver_kubelet_client.certificate.clone().into_bytes(),
-            key: pki.apiserver_kubelet_client.key.clone().into_bytes(),
+            certificate: certificates.apiserver_kubelet_client.clone(),
             ca: pki.ca.certificate.clone().into_bytes(),
         }),
         journal: Some(journal.clone()),

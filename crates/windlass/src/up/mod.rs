@@ -1,5 +1,6 @@
 //! `windlass up`: everything in one process, in the order in which one part needs another.
 
+mod certificates;
 mod control_plane;
 mod keys;
 mod node;
@@ -10,24 +11,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bootstrap::kubeconfig::{self, Access};
-use bootstrap::pki::{Names, Pki, Subject};
-use jiff::Timestamp;
+use bootstrap::kubeconfig;
+use store::DirectoryLock;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::user_kubeconfig;
 use crate::config::Settings;
 use crate::progress::Progress;
+use certificates::Certificates;
 
 pub use running::Running;
 
-/// The administrator of a new cluster; the group is allowed everything.
-const ADMIN: Subject = Subject { user: "kubernetes-admin", groups: &["system:masters"] };
-
-pub fn run(settings: Settings, control_plane_only: bool) -> anyhow::Result<()> {
-    if !control_plane_only && !rustix::process::geteuid().is_root() {
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    if !settings.control_plane_only && !rustix::process::geteuid().is_root() {
         bail!(
             "a node needs root (containers, mounts, network): run `sudo windlass up`, or `windlass up --control-plane-only` \
              for an API server without a node"
@@ -42,39 +39,34 @@ pub fn run(settings: Settings, control_plane_only: bool) -> anyhow::Result<()> {
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
         .build()
         .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(up(&settings, control_plane_only))
+    runtime.block_on(up(settings))
 }
 
-async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()> {
+async fn up(settings: &Settings) -> anyhow::Result<()> {
     let begun = Instant::now();
     let progress = Progress::new();
     let stop = CancellationToken::new();
-    let pki = certificates(settings, &progress)?;
+    let _alone = lock(settings)?;
+    let certificates = Certificates::ensure(settings, &progress)?;
     let listener = bind(settings.api).await?;
+    Running::record(settings)?;
     let journal: Arc<dyn journal::Journal> =
         Arc::new(store::JournalRing::open(settings.journal(), store::journal_ring::DEFAULT_BYTES)?);
-    let server = control_plane::start(settings, &pki, &journal, &progress, &stop).await?;
-    Running::record(settings)?;
+    let server = control_plane::start(settings, &certificates, &journal, &progress, &stop).await?;
     let serving = tokio::spawn({
         let server = server.clone();
         async move { server.serve(listener).await }
     });
     progress.done("API server", settings.server_url());
-    let access = Access {
-        server: &settings.server_url(),
-        ca_certificate: &pki.ca.certificate,
-        user: ADMIN.user,
-        client: &pki.issue_client(ADMIN, Timestamp::now())?,
-    };
-    let merged = write_kubeconfigs(settings, &access)?;
-    let mut components = control_plane::run_components(settings, &pki, &server, &journal, &stop)?;
-    if !control_plane_only {
-        node::start(settings, &pki, &server, journal, &progress, &stop, &mut components).await?;
+    let merged = certificates.write_kubeconfigs()?;
+    let mut components = control_plane::run_components(settings, &certificates.pki, &server, &journal, &stop)?;
+    if !settings.control_plane_only {
+        node::start(settings, &certificates, &server, journal, &progress, &stop, &mut components).await?;
     }
-    let also = if merged {
-        format!("      (context {:?} also merged into ~/.kube/config)", kubeconfig::CONTEXT)
-    } else {
-        String::new()
+    tokio::spawn(certificates.keep(stop.clone()));
+    let also = match settings.merge_into.as_ref().filter(|_| merged) {
+        Some(user) => format!("      (context {:?} also merged into {})", kubeconfig::CONTEXT, user.display()),
+        None => String::new(),
     };
     progress.note(format_args!("kubectl:  export KUBECONFIG={}{also}", settings.kubeconfig.display()));
     tracing::info!(elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "up");
@@ -87,20 +79,15 @@ async fn up(settings: &Settings, control_plane_only: bool) -> anyhow::Result<()>
     ended
 }
 
-fn certificates(settings: &Settings, progress: &Progress) -> anyhow::Result<Pki> {
-    bootstrap::files::make_private_dir(&settings.data)?;
-    let directory = settings.data.join("pki");
-    let names = Names {
-        node: settings.node_name.clone(),
-        node_addresses: vec![settings.node_ip],
-        extra: settings.tls_san.clone(),
-        service_address: settings.kubernetes_address(),
-        cluster_domain: settings.cluster_domain.clone(),
-    };
-    let pki = Pki::ensure(&directory, &names, Timestamp::now())?;
-    let made = if pki.made.is_empty() { String::new() } else { format!("  (made: {})", pki.made.join(", ")) };
-    progress.done("certificates", format_args!("{}{made}", directory.display()));
-    Ok(pki)
+/// The directories that no other node may use, held for as long as the answer lives.
+fn lock(settings: &Settings) -> anyhow::Result<Vec<DirectoryLock>> {
+    let mut directories = vec![&settings.data];
+    directories.extend((!settings.control_plane_only).then_some(&settings.run));
+    let mut held = Vec::new();
+    for directory in directories {
+        held.push(DirectoryLock::take(directory)?);
+    }
+    Ok(held)
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -112,20 +99,6 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         std::io::ErrorKind::PermissionDenied => anyhow::anyhow!("port {} may not be used without root", address.port()),
         _ => anyhow::anyhow!("cannot listen on {address}: {error}"),
     })
-}
-
-/// Writes our kubeconfig and, unless told not to, the user's. Answers whether the latter was done.
-fn write_kubeconfigs(settings: &Settings, access: &Access) -> anyhow::Result<bool> {
-    kubeconfig::write(&settings.kubeconfig, access)?;
-    let Some(user) = user_kubeconfig().filter(|_| settings.merge_kubeconfig) else { return Ok(false) };
-    match kubeconfig::merge_into(&user, access) {
-        Ok(()) => Ok(true),
-        // The cluster is usable without it: say so and go on.
-        Err(error) => {
-            eprintln!("windlass: {error} (left as it is)");
-            Ok(false)
-        }
-    }
 }
 
 /// Waits for a signal to stop, or for a component that ended by itself, which is a fault.

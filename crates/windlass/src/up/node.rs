@@ -2,11 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use admit::UserInfo;
 use anyhow::{Context, bail};
 use apiserver::ApiServer;
-use bootstrap::pki::Pki;
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams, WatchEvent, WatchParams};
@@ -17,6 +18,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Components;
+use super::certificates::Certificates;
 use crate::builtin;
 use crate::config::Settings;
 use crate::progress::Progress;
@@ -24,11 +26,15 @@ use crate::version;
 
 /// The name under which we write the objects of the cluster's DNS.
 const FIELD_MANAGER: &str = "windlass";
+/// How often the operator is told what the node waits for.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+/// As long as kubeadm waits for a kubelet.
+const READY_WITHIN: Duration = Duration::from_secs(240);
 
 /// Starts everything that makes this host a node, and waits until the node is Ready.
 pub async fn start(
     settings: &Settings,
-    pki: &Pki,
+    certificates: &Certificates,
     server: &ApiServer,
     journal: Arc<dyn journal::Journal>,
     progress: &Progress,
@@ -39,7 +45,7 @@ pub async fn start(
     let (containers, network) = tokio::join!(containers(settings), network(settings));
     let (containers, network) = (containers?, network?);
     let kubelet = Kubelet::new(
-        kubelet_config(settings, pki),
+        kubelet_config(settings, certificates),
         Arc::new(containers),
         Arc::new(network),
         journal,
@@ -69,7 +75,7 @@ pub async fn start(
     });
     let admin = server.client(UserInfo::new("kubernetes-admin", &["system:masters"]));
     publish_dns(&admin, settings, bridge.gateway()).await.context("cannot publish the cluster's DNS")?;
-    ready(&admin, settings, components).await?;
+    ready(&admin, settings, progress, components).await?;
     progress.done("node", format_args!("{}  Ready", settings.node_name));
     Ok(())
 }
@@ -93,15 +99,14 @@ async fn network(settings: &Settings) -> anyhow::Result<BridgeNetwork> {
     opened.context("cannot set up the pod network")
 }
 
-fn kubelet_config(settings: &Settings, pki: &Pki) -> KubeletConfig {
+fn kubelet_config(settings: &Settings, certificates: &Certificates) -> KubeletConfig {
     let defaults = KubeletConfig::new(settings.node_name.clone(), vec![settings.node_ip]);
     KubeletConfig {
         data_dir: settings.data.clone(),
         log_dir: settings.pod_logs.clone(),
         listen: Some(SocketAddr::from(([0, 0, 0, 0], settings.kubelet_port))),
-        tls_cert_file: pki.directory.join("kubelet.crt"),
-        tls_key_file: pki.directory.join("kubelet.key"),
-        client_ca_file: pki.directory.join("ca.crt"),
+        serving: Some(certificates.kubelet.clone()),
+        client_ca_file: certificates.pki.directory.join("ca.crt"),
         cluster_dns: vec![settings.dns_address()],
         cluster_domain: settings.cluster_domain.clone(),
         static_pod_dir: Some(settings.manifests.clone()),
@@ -157,9 +162,15 @@ async fn publish_dns(client: &kube::Client, settings: &Settings, gateway: IpAddr
 }
 
 /// Returns when the node is Ready. A component that ends before that is the reason why it never will be.
-async fn ready(client: &kube::Client, settings: &Settings, components: &mut Components) -> anyhow::Result<()> {
+async fn ready(
+    client: &kube::Client,
+    settings: &Settings,
+    progress: &Progress,
+    components: &mut Components,
+) -> anyhow::Result<()> {
+    let tell = |what: &str| progress.note(format_args!("… {what}"));
     tokio::select! {
-        ready = becomes_ready(client, &settings.node_name) => ready,
+        ready = becomes_ready(client, &settings.node_name, TELL_EVERY, READY_WITHIN, tell) => ready,
         Some(ended) = components.join_next() => match ended {
             Ok((name, Err(error))) => Err(error.context(format!("{name} failed"))),
             Ok((name, Ok(()))) => bail!("{name} ended by itself"),
@@ -168,23 +179,99 @@ async fn ready(client: &kube::Client, settings: &Settings, components: &mut Comp
     }
 }
 
-async fn becomes_ready(client: &kube::Client, name: &str) -> anyhow::Result<()> {
-    use futures::TryStreamExt;
+/// Waits for the node to be Ready and tells every `tell_every` what is missing; fails with that after `within`.
+async fn becomes_ready(
+    client: &kube::Client,
+    name: &str,
+    tell_every: Duration,
+    within: Duration,
+    tell: impl Fn(&str),
+) -> anyhow::Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
+    let mut last = None;
+    let mut telling = tokio::time::interval(tell_every);
+    telling.tick().await;
+    let watching = async {
+        loop {
+            let only = WatchParams::default().fields(&format!("metadata.name={name}"));
+            let mut events = std::pin::pin!(nodes.watch(&only, "0").await?);
+            while let Some(event) = events.try_next().await? {
+                if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event
+                    && missing(Some(&node)).is_none()
+                {
+                    return anyhow::Ok(());
+                }
+            }
+        }
+    };
+    let mut watching = std::pin::pin!(watching);
+    let deadline = tokio::time::Instant::now() + within;
     loop {
-        let only = WatchParams::default().fields(&format!("metadata.name={name}"));
-        let mut events = std::pin::pin!(nodes.watch(&only, "0").await?);
-        while let Some(event) = events.try_next().await? {
-            if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event
-                && is_ready(&node)
-            {
-                return Ok(());
+        tokio::select! {
+            ready = &mut watching => return ready.context("cannot watch the node"),
+            _ = telling.tick() => {
+                last = missing(nodes.get_opt(name).await.context("cannot read the node")?.as_ref());
+                last.iter().for_each(|what| tell(&format!("waiting for node {name}: {what}")));
+            }
+            () = tokio::time::sleep_until(deadline) => {
+                let last = last.unwrap_or_else(|| "nothing is known".to_owned());
+                bail!("node {name} did not become Ready within {within:?}: {last}");
             }
         }
     }
 }
 
-fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+/// Why a node is not Ready; nothing if it is.
+fn missing(node: Option<&Node>) -> Option<String> {
+    let Some(node) = node else { return Some("the kubelet has not registered it".to_owned()) };
+    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    match conditions.find(|condition| condition.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(ready.message.clone().unwrap_or_else(|| format!("it is Ready={}", ready.status))),
+        None => Some("the kubelet has not reported its status".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use store::{Embedded, Options};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_node_waits_for_is_told_and_then_the_cause_of_the_failure() {
+        let key = tempfile::tempdir().unwrap();
+        let names = bootstrap::pki::Names {
+            node: "n".to_owned(),
+            node_addresses: vec![],
+            extra: vec![],
+            service_address: IpAddr::from([10, 96, 0, 1]),
+            cluster_domain: "cluster.local".to_owned(),
+        };
+        let pki = bootstrap::pki::Pki::ensure(key.path(), &names, Duration::from_secs(3600), jiff::Timestamp::now());
+        let config =
+            apiserver::Config { service_account_key: pki.unwrap().service_account.key.into(), ..Default::default() };
+        let store = Arc::new(Embedded::in_memory(Options::default()));
+        let server = ApiServer::new(config, store).await.unwrap();
+        let client = server.client(UserInfo::new("kubernetes-admin", &["system:masters"]));
+        let told: Mutex<Vec<String>> = Mutex::default();
+        let tell = |what: &str| told.lock().unwrap().push(what.to_owned());
+        let short = Duration::from_millis(20);
+        let error = becomes_ready(&client, "n", short, short * 20, tell).await.unwrap_err().to_string();
+        assert!(error.ends_with("the kubelet has not registered it"), "{error}");
+        assert_eq!(told.lock().unwrap()[0], "waiting for node n: the kubelet has not registered it");
+        let nodes: Api<Node> = Api::all(client.clone());
+        let node = |ready: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": [
+                {"type": "Ready", "status": ready, "reason": "R", "message": "no network"}]}}))
+            .unwrap()
+        };
+        nodes.create(&Default::default(), &node("False")).await.unwrap();
+        let error = becomes_ready(&client, "n", short, short * 20, tell).await.unwrap_err().to_string();
+        assert!(error.ends_with("no network"), "{error}");
+        nodes.patch_status("n", &Default::default(), &Patch::Merge(node("True"))).await.unwrap();
+        becomes_ready(&client, "n", short, Duration::from_secs(60), tell).await.unwrap();
+    }
 }

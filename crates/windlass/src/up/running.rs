@@ -1,9 +1,10 @@
-//! The note that `up` leaves in the data directory: which process runs on it, and the names of what that made on the host,
-//! so that `down` and a later `up` find them without being told again.
+//! The note that `up` leaves in the data directory: which process runs on it, and what that made elsewhere on the host, so
+//! that `down`, `reset` and a later `up` find it without being told again.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use runtime::start_ticks;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
@@ -13,9 +14,15 @@ pub struct Running {
     pid: u32,
     /// When the process started, in clock ticks since boot: its number may be another's by now.
     start_ticks: u64,
+    /// Not with `--control-plane-only`: nothing was made then but files.
+    pub node: bool,
     pub run: PathBuf,
     pub bridge: String,
     pub cgroup_root: String,
+    pub pod_logs: PathBuf,
+    pub kubeconfig: PathBuf,
+    /// The user's kubeconfig that our context was put into.
+    pub merged_into: Option<PathBuf>,
 }
 
 fn path(data: &Path) -> PathBuf {
@@ -23,36 +30,48 @@ fn path(data: &Path) -> PathBuf {
 }
 
 impl Running {
-    /// Writes the note. The store's lock has made sure that no other process runs on this data.
+    /// Writes the note. The lock on the data directory has made sure that no other process runs there.
     pub fn record(settings: &Settings) -> anyhow::Result<()> {
         let pid = std::process::id();
+        let before = Self::read(&settings.data)?;
         let running = Self {
             pid,
             start_ticks: start_ticks(pid).context("/proc does not know this process")?,
+            // A node of an earlier time is still to be taken down.
+            node: !settings.control_plane_only || before.as_ref().is_some_and(|note| note.node),
             run: settings.run.clone(),
             bridge: settings.bridge.clone(),
             cgroup_root: settings.cgroup_root.clone(),
+            pod_logs: settings.pod_logs.clone(),
+            kubeconfig: settings.kubeconfig.clone(),
+            merged_into: settings.merge_into.clone().or_else(|| before.and_then(|note| note.merged_into)),
         };
-        bootstrap::files::write_file(&path(&settings.data), &serde_json::to_vec_pretty(&running)?, 0o644)?;
-        Ok(())
+        running.write(&settings.data)
+    }
+
+    fn write(&self, data: &Path) -> anyhow::Result<()> {
+        Ok(bootstrap::files::write_file(&path(data), &serde_json::to_vec_pretty(self)?, 0o644)?)
     }
 
     /// The note of the latest `up` on this data, whether its process still runs or not.
     pub fn read(data: &Path) -> anyhow::Result<Option<Self>> {
         let path = path(data);
-        let Some(text) = bootstrap::files::read_if_present(&path)? else { return Ok(None) };
+        let text = bootstrap::files::read_if_present(&path).map_err(|error| match error.source.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                anyhow::anyhow!("{error}: if the node was started by root, run this as root (sudo windlass ...)")
+            }
+            _ => error.into(),
+        })?;
+        let Some(text) = text else { return Ok(None) };
         let running = serde_json::from_str(&text).with_context(|| format!("{}: not a note of ours", path.display()))?;
         Ok(Some(running))
     }
 
-    /// Forgets the note, once nothing of what it names is left.
-    pub fn remove(data: &Path) -> anyhow::Result<()> {
-        let path = path(data);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot delete {}", path.display()))
-            }
-            _ => Ok(()),
+    /// Notes that the node was taken down. What outlives it, as logs and kubeconfigs, stays on the note for `reset`.
+    pub fn taken_down(data: &Path) -> anyhow::Result<()> {
+        match Self::read(data)? {
+            Some(note) => Self { node: false, ..note }.write(data),
+            None => Ok(()),
         }
     }
 
@@ -60,12 +79,6 @@ impl Running {
     pub fn process(&self) -> Option<u32> {
         (start_ticks(self.pid) == Some(self.start_ticks)).then_some(self.pid)
     }
-}
-
-fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold blanks and brackets; what follows the last bracket is regular.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -78,9 +91,13 @@ mod tests {
         let mut running = Running {
             pid,
             start_ticks: start_ticks(pid).unwrap(),
+            node: true,
             run: "/run/x".into(),
             bridge: "b".into(),
             cgroup_root: "/c".into(),
+            pod_logs: "/l".into(),
+            kubeconfig: "/k".into(),
+            merged_into: None,
         };
         assert_eq!(running.process(), Some(pid));
         running.start_ticks += 1;

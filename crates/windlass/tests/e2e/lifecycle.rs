@@ -1,54 +1,248 @@
-//! A node's own life: killed and started again, started twice, taken down.
+//! A node's own life: killed, stopped and started again, started twice, taken down, deleted.
+
+use rustix::process::Signal;
 
 use crate::Alone;
-use crate::node::{IMAGE, Node, eventually};
+use crate::cli::Nobody;
+use crate::node::{IMAGE, Namespace, Node, eventually, expect};
 
 pub const TESTS: &[(&str, Alone)] = &[
     ("killed_node_adopts_its_containers_and_loses_nothing", adoption),
+    ("a_signal_leaves_containers_running", signals),
     ("second_up_and_used_port_are_told", second),
     ("static_pod_and_its_mirror_follow_the_file", static_pod),
+    ("reset_deletes_what_is_its_own_and_nothing_else", reset),
+    ("certificates_are_renewed_while_the_node_runs", renewal),
 ];
+
+/// Pods of every sort that a node may find when it comes back: several containers, one that has ended, init containers and a
+/// sidecar, a completed one, one that was restarted.
+fn population(ns: &Namespace) {
+    let pod = |name: &str, spec: &str| {
+        ns.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n{spec}"
+        ));
+    };
+    let container =
+        |name: &str, script: &str| format!("  - {{name: {name}, image: {IMAGE}, command: [sh, -c, '{script}']}}\n");
+    let sleep = "exec sleep infinity";
+    for name in ["two-0", "two-1"] {
+        pod(name, &format!("  containers:\n{}{}", container("a", sleep), container("b", sleep)));
+    }
+    pod(
+        "started",
+        &format!(
+            "  initContainers:\n{}  - {{name: beside, image: {IMAGE}, command: [sleep, infinity], restartPolicy: Always}}\n  containers:\n{}",
+            container("first", "echo made ready"),
+            container("main", sleep)
+        ),
+    );
+    pod(
+        "half",
+        &format!(
+            "  restartPolicy: Never\n  containers:\n{}{}",
+            container("ends", "echo over"),
+            container("stays", sleep)
+        ),
+    );
+    pod("over", &format!("  restartPolicy: Never\n  containers:\n{}", container("main", "echo all of it")));
+    let twice = "test -e /kept/once || { touch /kept/once; exit 1; }; exec sleep infinity";
+    pod(
+        "again",
+        &format!(
+            "  volumes: [{{name: kept, emptyDir: {{}}}}]\n  containers:\n  - {{name: main, image: {IMAGE}, command: [sh, -c, '{twice}'], volumeMounts: [{{name: kept, mountPath: /kept}}]}}\n"
+        ),
+    );
+    for name in ["two-0", "two-1", "started"] {
+        ns.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
+    }
+    ns.becomes("pod/over", "{.status.phase}", "Succeeded");
+    ns.becomes("pod/half", "{.status.containerStatuses[?(@.name==\"ends\")].state.terminated.reason}", "Completed");
+    ns.becomes("pod/again", "{.status.containerStatuses[0].restartCount}", "1");
+    ns.becomes("pod/again", "{.status.phase}", "Running");
+}
+
+/// Identity, restarts and life of every container of the population.
+fn containers(ns: &Namespace) -> Vec<String> {
+    let one = "{.name} {.containerID} {.restartCount} {.state.running.startedAt}{.state.terminated.finishedAt}";
+    ["two-0", "two-1", "started", "half", "over", "again"]
+        .map(|pod| {
+            let list = |field: &str| format!("{{range .status.{field}[*]}}{one};{{end}}");
+            format!(
+                "{pod}: {}",
+                ns.value(&format!("pod/{pod}"), &(list("initContainerStatuses") + &list("containerStatuses")))
+            )
+        })
+        .to_vec()
+}
 
 fn adoption() {
     let node = Node::start(2);
     let ns = node.namespace("adoption");
-    ns.run_script("survivor", "exec sleep infinity", "");
-    ns.kubectl(&["wait", "--for=condition=Ready", "pod/survivor", "--timeout=60s"]);
-    let status = |path: &str| ns.value("pod/survivor", path);
-    let before =
-        status("{.status.containerStatuses[0].containerID} {.status.containerStatuses[0].state.running.startedAt}");
+    population(&ns);
+    let before = containers(&ns);
     // Creates go on while the process is killed; what was acknowledged must be there afterwards.
+    let create = |n: usize| {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p{n}}}\nspec: {{terminationGracePeriodSeconds: 1, containers: [{{name: c, image: {IMAGE}, command: [sleep, infinity]}}]}}\n"
+        );
+        match n % 10 {
+            0 => ns.with_input(&["create", "-f", "-"], &pod).map(|_| format!("pod/p{n}")),
+            _ => ns.try_kubectl(&["create", "configmap", &format!("m{n}")]).map(|_| format!("configmap/m{n}")),
+        }
+    };
     let acknowledged = std::thread::scope(|scope| {
-        let creating = scope.spawn(|| {
-            let named = |n: usize| format!("m{n}");
-            (0..200)
-                .map(named)
-                .take_while(|name| ns.try_kubectl(&["create", "configmap", name]).is_ok())
-                .collect::<Vec<_>>()
-        });
-        eventually("some creates are acknowledged", || ns.try_kubectl(&["get", "configmap", "m20"]).ok());
+        let creating = scope.spawn(|| (0..200).map_while(|n| create(n).ok()).collect::<Vec<_>>());
+        eventually("some creates are acknowledged", || ns.try_kubectl(&["get", "configmap", "m21"]).ok());
         node.kill();
         creating.join().unwrap()
     });
     assert!(acknowledged.len() > 20 && acknowledged.len() < 200, "{}", acknowledged.len());
+    assert!(acknowledged.iter().filter(|name| name.starts_with("pod/")).count() > 2, "{acknowledged:?}");
     node.up();
-    let found = ns.kubectl(&["get", "configmaps", "-o", "name"]);
+    let found = ns.kubectl(&["get", "configmaps,pods", "-o", "name"]);
     for name in &acknowledged {
-        assert!(found.lines().any(|line| line == format!("configmap/{name}")), "{name} is lost");
+        assert!(found.lines().any(|line| line == name), "{name} is lost");
+        if name.starts_with("pod/") {
+            ns.becomes(name, "{.status.phase}", "Running");
+        }
     }
-    ns.becomes("pod/survivor", "{.status.phase}", "Running");
-    let after =
-        status("{.status.containerStatuses[0].containerID} {.status.containerStatuses[0].state.running.startedAt}");
-    assert_eq!(before, after);
-    assert_eq!(status("{.status.containerStatuses[0].restartCount}"), "0");
+    assert_eq!(containers(&ns), before);
+    // Adopted, not only listed: they are looked into, and their ends are seen.
+    assert_eq!(ns.kubectl(&["exec", "two-0", "-c", "b", "--", "echo", "here"]), "here\n");
+    assert_eq!(ns.kubectl(&["logs", "over"]), "all of it\n");
+    assert_eq!(ns.kubectl(&["logs", "started", "-c", "first"]), "made ready\n");
+    ns.kubectl(&["delete", "pod", "two-0", "started", "--timeout=60s"]);
+    node.down().unwrap();
+}
+
+fn signals() {
+    let node = Node::start(4);
+    let ns = node.namespace("signals");
+    ns.run_script("survivor", "trap 'echo hit' TERM INT HUP; while true; do sleep 0.2; done", "");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/survivor", "--timeout=60s"]);
+    let of = "{.status.containerStatuses[0].containerID} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt}";
+    let before = ns.value("pod/survivor", of);
+    for signal in [Signal::TERM, Signal::INT] {
+        node.signal(signal);
+        node.up();
+        ns.becomes("pod/survivor", "{.status.conditions[?(@.type==\"Ready\")].status}", "True");
+        assert_eq!(ns.value("pod/survivor", of), before, "after {signal:?}");
+        assert_eq!(ns.kubectl(&["exec", "survivor", "--", "echo", "here"]), "here\n");
+    }
+    assert_eq!(ns.kubectl(&["logs", "survivor"]), "", "a signal to the node reached the container");
     node.down().unwrap();
 }
 
 fn second() {
     let node = Node::start(3);
-    let again = node.windlass(&["up"]).output().unwrap();
-    let words = String::from_utf8(again.stderr).unwrap();
-    assert!(!again.status.success() && words.contains("port 16503 is already in use"), "{words}");
+    let refused = |different: &[(&str, &str)]| {
+        let again = node.windlass_with(&["up"], different).output().unwrap();
+        assert!(!again.status.success());
+        String::from_utf8(again.stderr).unwrap()
+    };
+    let files = || {
+        expect(
+            std::process::Command::new("find")
+                .arg(node.path("data"))
+                .args(["-name", "*.crt", "-printf", "%p %T@\n"])
+                .output()
+                .unwrap(),
+        )
+    };
+    let before = files();
+    let (port, kubelet_port) = ((node.port() + 20).to_string(), (node.kubelet_port() + 20).to_string());
+    // What differs would have certificates made anew, were the directory not looked at first.
+    for different in
+        [&[][..], &[("--secure-port", &*port), ("--kubelet-port", &*kubelet_port), ("--node-name", "other")]]
+    {
+        let words = refused(different);
+        let data = node.path("data");
+        let told = format!("{} is used by another process (pid ", data.display());
+        assert!(words.contains(&told) && words.contains("stop it first or choose another data directory"), "{words}");
+    }
+    assert_eq!(files(), before);
+    let (data, run) = (node.path("data2").display().to_string(), node.path("run2").display().to_string());
+    let words = refused(&[("--data-dir", &data)]);
+    assert!(words.contains(&format!("{} is used by another process", node.path("run").display())), "{words}");
+    let words = refused(&[("--data-dir", &data), ("--run-dir", &run)]);
+    assert!(words.contains(&format!("port {} is already in use", node.port())), "{words}");
+    node.kubectl(&["get", "nodes"]).output().map(expect).unwrap();
+    node.down().unwrap();
+}
+
+fn reset() {
+    let node = Node::new(5);
+    let home = node.path("home");
+    let merged = home.join(".kube/config");
+    let mut up = node.windlass(&["up"]);
+    up.env_remove("KUBECONFIG").env("HOME", &home);
+    node.up_as(up);
+    assert!(node.read("up.out").contains(&format!("merged into {}", merged.display())), "{}", node.read("up.out"));
+    let context = |arguments: &[&str]| {
+        let mut kubectl = std::process::Command::new(crate::node::kubectl_program());
+        kubectl.args(arguments).env("HOME", &home).env_remove("KUBECONFIG").output().unwrap()
+    };
+    assert_eq!(expect(context(&["config", "current-context"])), "windlass\n");
+    assert!(expect(context(&["get", "nodes"])).contains(" Ready "));
+    let ns = node.namespace("reset");
+    ns.run_script("main", "echo said; exec sleep infinity", "");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/main", "--timeout=60s"]);
+    // The directory of logs is another kubelet's too.
+    let foreign = node.path("logs/kube-system_foreign_00000000-0000-0000-0000-000000000000");
+    std::fs::create_dir(&foreign).unwrap();
+    assert_eq!(std::fs::read_dir(node.path("logs")).unwrap().count(), 2);
+    let data = node.path("data").display().to_string();
+    let words = |output: std::process::Output| {
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // With nothing but the data directory named, as a user would who has forgotten the rest.
+    let plain = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_windlass"));
+        command.args(arguments).env("HOME", &home).env_remove("KUBECONFIG").output().unwrap()
+    };
+    let told = words(plain(&["reset", "--data-dir", &data]));
+    assert!(told.contains(&format!("this deletes {data}: say --yes to mean it")), "{told}");
+    let told = words(plain(&["reset", "--yes", "--data-dir", &node.path("home").display().to_string()]));
+    assert!(told.contains("is no data directory of Windlass; nothing was deleted"), "{told}");
+    std::fs::set_permissions(node.path(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let told = words(Nobody::new().windlass(&["reset", "--yes", "--data-dir", &data]).output().unwrap());
+    assert!(told.contains("run this as root"), "{told}");
+    assert!(ns.kubectl(&["get", "pods"]).contains("Running"), "a refused reset did something");
+    expect(plain(&["reset", "--yes", "--data-dir", &data]));
+    node.ends_by(&["down"]).unwrap();
+    assert!(!node.path("data").exists() && !node.path("admin.conf").exists() && !node.path("run").exists());
+    assert!(foreign.exists(), "another kubelet's logs are gone");
+    assert_eq!(std::fs::read_dir(node.path("logs")).unwrap().count(), 1);
+    assert_eq!(expect(context(&["config", "get-contexts", "-o", "name"])), "");
+}
+
+/// Certificates that live for seconds: the node outlives several of them.
+fn renewal() {
+    let node = Node::new(6);
+    node.up_as(node.windlass(&["up", "--certificate-validity-period", "12"]));
+    let ns = node.namespace("renewal");
+    ns.run_script("main", "echo said; exec sleep infinity", "");
+    ns.kubectl(&["wait", "--for=condition=Ready", "pod/main", "--timeout=60s"]);
+    let shown = |port: u16| {
+        let script =
+            format!("openssl s_client -connect 127.0.0.1:{port} </dev/null 2>/dev/null | openssl x509 -noout -serial");
+        expect(std::process::Command::new("sh").args(["-c", &script]).output().unwrap())
+    };
+    let serials = || [shown(node.port()), shown(node.kubelet_port())];
+    let mut last = serials();
+    let client = std::fs::read(node.path("admin.conf")).unwrap();
+    for _ in 0..3 {
+        eventually("both servers show new certificates", || {
+            let now = serials();
+            (now[0] != last[0] && now[1] != last[1]).then(|| last = now)
+        });
+        // Each of them takes part: ours to the API server, that one's to the kubelet, the kubelet's own.
+        assert_eq!(ns.kubectl(&["logs", "main"]), "said\n");
+        assert_eq!(ns.kubectl(&["exec", "main", "--", "echo", "here"]), "here\n");
+    }
+    assert_ne!(std::fs::read(node.path("admin.conf")).unwrap(), client);
     node.down().unwrap();
 }
 

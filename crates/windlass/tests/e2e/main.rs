@@ -9,6 +9,8 @@
     reason = "tests with a harness of their own, which clippy does not take for tests"
 )]
 
+mod cli;
+mod disk;
 mod guest;
 mod identity;
 mod images;
@@ -54,7 +56,7 @@ fn main() {
             run(|| test(&node.namespace(name)))
         }));
     }
-    for (name, test) in lifecycle::TESTS.iter().chain(why::TESTS).chain(guest::TESTS) {
+    for (name, test) in [lifecycle::TESTS, cli::TESTS, disk::TESTS, why::TESTS, guest::TESTS].into_iter().flatten() {
         let test: Alone = *test;
         trials.push(Trial::test(*name, move || run(test)));
     }

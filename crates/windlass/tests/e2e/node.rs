@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test gives up; nothing is expected to need a tenth of it.
@@ -14,6 +14,17 @@ pub struct Node {
     number: u16,
     process: Mutex<Option<Child>>,
 }
+
+/// Keeps several runs of these tests on one machine apart: each has its own share of ports, addresses and names, which is
+/// its own for as long as it holds the lock.
+static SHARE: LazyLock<(u16, std::fs::File)> = LazyLock::new(|| {
+    let take = |share: u16| {
+        let path = Path::new("/tmp").join(format!("windlass-e2e-{share}.lock"));
+        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+        file.try_lock().is_ok().then_some((share, file))
+    };
+    (0..20).find_map(take).expect("twenty other runs of these tests go on")
+});
 
 /// A namespace on a node.
 pub struct Namespace<'a> {
@@ -43,54 +54,83 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 impl Node {
     /// Starts a node and waits until it says that it is Ready. Nodes of different numbers share nothing.
     pub fn start(number: u16) -> Node {
-        let directory = tempfile::Builder::new().prefix("windlass-e2e").tempdir().unwrap();
-        let node = Node { directory, number, process: Mutex::new(None) };
+        let node = Node::new(number);
         node.up();
         node
     }
 
-    /// Where the API server listens.
-    pub fn port(&self) -> u16 {
-        16_500 + self.number
+    /// A node that has not been started.
+    pub fn new(number: u16) -> Node {
+        let directory = tempfile::Builder::new().prefix("windlass-e2e").tempdir().unwrap();
+        Node { directory, number, process: Mutex::new(None) }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
+    /// What makes the node's names on the host differ from others'.
+    fn tag(&self) -> String {
+        format!("{}x{}", SHARE.0, self.number)
+    }
+
+    pub fn bridge(&self) -> String {
+        format!("wle{}", self.tag())
+    }
+
+    pub fn port(&self) -> u16 {
+        17_000 + 100 * SHARE.0 + self.number
+    }
+
+    pub fn kubelet_port(&self) -> u16 {
+        self.port() + 25
+    }
+
     /// `windlass COMMAND` with this node's options.
     pub fn windlass(&self, arguments: &[&str]) -> Command {
-        let n = self.number;
+        self.windlass_with(arguments, &[])
+    }
+
+    /// The same, with some options different.
+    pub fn windlass_with(&self, arguments: &[&str], different: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
         command.args(arguments).env("KUBECONFIG", self.path("user-kubeconfig"));
         let path = |name: &str| self.path(name).display().to_string();
+        // Sixteen nodes of 1024 pod and 1024 service addresses.
+        let range = |second: u16| format!("10.{}.{}.0/22", second + SHARE.0, 4 * self.number);
         for (option, value) in [
             ("--data-dir", path("data")),
             ("--run-dir", path("run")),
             ("--pod-logs-dir", path("logs")),
             ("--kubeconfig", path("admin.conf")),
-            ("--node-name", format!("node-{n}")),
+            ("--node-name", format!("node-{}", self.number)),
             ("--secure-port", self.port().to_string()),
-            ("--kubelet-port", (16_600 + n).to_string()),
-            ("--proxy-healthz-bind-address", format!("127.0.0.1:{}", 16_700 + n)),
-            ("--proxy-metrics-bind-address", format!("127.0.0.1:{}", 16_800 + n)),
-            ("--bridge", format!("wle2e{n}")),
+            ("--kubelet-port", self.kubelet_port().to_string()),
+            ("--proxy-healthz-bind-address", format!("127.0.0.1:{}", self.port() + 50)),
+            ("--proxy-metrics-bind-address", format!("127.0.0.1:{}", self.port() + 75)),
             // How full the machine is must not matter to a test.
             ("--eviction-hard", "memory.available<1Mi".to_owned()),
-            ("--cgroup-root", format!("/windlass-e2e-{n}")),
-            ("--cluster-cidr", format!("10.{}.0.0/16", 200 + n)),
-            ("--service-cidr", format!("10.{}.0.0/16", 220 + n)),
+            ("--bridge", self.bridge()),
+            ("--cgroup-root", format!("/windlass-e2e-{}", self.tag())),
+            ("--cluster-cidr", range(200)),
+            ("--service-cidr", range(220)),
         ] {
-            command.arg(option).arg(value);
+            let other = different.iter().find(|(name, _)| *name == option);
+            command.arg(option).arg(other.map_or(value.as_str(), |(_, value)| value));
         }
         command
     }
 
     /// Starts the process; returns when the node is Ready.
     pub fn up(&self) {
+        self.up_as(self.windlass(&["up"]));
+    }
+
+    /// The same with a command of `up` other than usual.
+    pub fn up_as(&self, mut command: Command) {
         let output = std::fs::File::create(self.path("up.out")).unwrap();
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(self.path("up.err")).unwrap();
-        let child = self.windlass(&["up"]).stdout(output).stderr(errors).spawn().unwrap();
+        let child = command.stdout(output).stderr(errors).spawn().unwrap();
         *self.process.lock().unwrap() = Some(child);
         eventually("the node is Ready", || {
             let ended = self.process.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
@@ -110,38 +150,67 @@ impl Node {
         child.wait().unwrap();
     }
 
+    /// Ends the process by a signal that it heeds; containers stay.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let mut child = self.process.lock().unwrap().take().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.read("up.err"));
+    }
+
     /// Takes the node down; an error names what it left behind.
     pub fn down(&self) -> Result<(), String> {
-        let output = self.windlass(&["down"]).output().unwrap();
+        self.ends_by(&["down"])
+    }
+
+    /// The same by another command that does it.
+    pub fn ends_by(&self, command: &[&str]) -> Result<(), String> {
+        let ports = std::fs::read_dir(format!("/sys/class/net/{}/brif", self.bridge()));
+        let ports: Vec<_> = ports.into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect();
+        let output = self.windlass(command).output().unwrap();
         if let Some(mut child) = self.process.lock().unwrap().take() {
             child.wait().unwrap();
         }
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        let left = self.left_behind();
+        let mut left = self.left_behind();
+        let ports = ports.into_iter().map(|name| Path::new("/sys/class/net").join(name)).filter(|path| path.exists());
+        left.extend(ports.map(|path| path.display().to_string()));
         if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
     }
 
     /// The file that limits how many processes all the node's pods may have.
     pub fn process_limit(&self) -> PathBuf {
         let hierarchies = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(PathBuf::from);
-        let limits = hierarchies.map(|path| path.join(format!("windlass-e2e-{}/pids.max", self.number)));
+        let limits = hierarchies.map(|path| path.join(format!("windlass-e2e-{}/pids.max", self.tag())));
         limits.into_iter().find(|path| path.exists()).unwrap()
     }
 
-    /// Mounts, interfaces, cgroups and processes of this node that are still there.
+    /// Mounts, interfaces, rules, cgroups and processes of this node that are still there.
     pub fn left_behind(&self) -> Vec<String> {
         let place = self.directory.path().display().to_string();
         let mut left = Vec::new();
+        // Network namespaces are pinned by mounts.
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         left.extend(mounts.lines().filter(|line| line.contains(&place)).map(|line| format!("mount {line}")));
-        let bridge = format!("/sys/class/net/wle2e{}", self.number);
-        left.extend(Path::new(&bridge).exists().then(|| bridge.clone()));
-        for controller in ["memory", "pids", "unified", ""] {
-            let path = format!("/sys/fs/cgroup/{controller}/windlass-e2e-{}", self.number);
-            left.extend(Path::new(&path).exists().then_some(path));
-        }
+        let bridge = self.bridge();
+        let interface = format!("/sys/class/net/{bridge}");
+        left.extend(Path::new(&interface).exists().then_some(interface));
+        // Tables bear the bridge's name, and so do rules about it anywhere else, those of iptables included.
+        let rules =
+            expect(Command::new("nft").args(["list", "ruleset"]).output().expect("package nftables is missing"));
+        let words =
+            |line: &&str| line.split([' ', '"']).any(|word| word == bridge || word.starts_with(&format!("{bridge}-")));
+        left.extend(rules.lines().filter(words).map(|line| format!("rule {line}")));
+        let routes = expect(
+            Command::new("ip").args(["route", "show", "table", "all"]).output().expect("package iproute2 is missing"),
+        );
+        left.extend(routes.lines().filter(words).map(|line| format!("route {line}")));
+        let group = format!("windlass-e2e-{}", self.tag());
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+        let groups = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|path| path.join(&group));
+        left.extend(groups.filter(|path| path.exists()).map(|path| path.display().to_string()));
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -181,7 +250,7 @@ impl Drop for Node {
     }
 }
 
-fn expect(output: Output) -> String {
+pub fn expect(output: Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}{text}", String::from_utf8_lossy(&output.stderr));
     text

@@ -9,6 +9,7 @@ pub const TESTS: &[(&str, Shared)] = &[
     ("explain_and_describe_tell", explain),
     ("custom_resources_are_served", custom),
     ("wrong_objects_are_refused_in_upstream_s_words", refusals),
+    ("expired_and_withdrawn_credentials_are_unauthorized", credentials),
     ("server_side_apply_keeps_owners_apart", apply),
 ];
 
@@ -78,6 +79,51 @@ fn refusals(ns: &Namespace) {
         words.contains(&format!("pods is forbidden: User \"nobody\" cannot list resource \"pods\" in API group \"\" in the namespace \"{}\"", ns.name)),
         "{words}"
     );
+}
+
+/// What upstream's `kubectl` makes of a 401.
+const UNAUTHORIZED: &str = "error: You must be logged in to the server (Unauthorized)";
+
+fn credentials(ns: &Namespace) {
+    use bootstrap::kubeconfig::{Access, write};
+    use bootstrap::pki::{Names, Pki, Subject};
+    let pki = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(ns.node.path("data/pki")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, pki.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let names = Names {
+        node: "any".to_owned(),
+        node_addresses: vec![],
+        extra: vec![],
+        service_address: std::net::Ipv4Addr::LOCALHOST.into(),
+        cluster_domain: "cluster.local".to_owned(),
+    };
+    let (now, day) = (jiff::Timestamp::now(), std::time::Duration::from_secs(24 * 3600));
+    let pki = Pki::ensure(pki.path(), &names, day, now).unwrap();
+    let admin = Subject { user: "kubernetes-admin", groups: &["system:masters"] };
+    let server = format!("https://127.0.0.1:{}", ns.node.port());
+    let with_certificate_of = |at| {
+        let client = pki.issue_client(admin, at).unwrap();
+        let access = Access { server: &server, ca_certificate: &pki.ca.certificate, user: admin.user, client: &client };
+        let path = ns.node.path("credentials.conf");
+        write(&path, &access).unwrap();
+        ns.try_kubectl(&["get", "pods", "--kubeconfig", path.to_str().unwrap()])
+    };
+    with_certificate_of(now).unwrap();
+    assert_eq!(with_certificate_of(now - day * 2).unwrap_err().trim(), UNAUTHORIZED);
+
+    ns.kubectl(&["create", "serviceaccount", "leaver"]);
+    let token = ns.kubectl(&["create", "token", "leaver"]);
+    let ca = ns.node.path("data/pki/ca.crt").display().to_string();
+    let whoami = || {
+        let arguments = ["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", "--kubeconfig", "/dev/null"];
+        let how = ["--server", &server, "--certificate-authority", &ca, "--token", token.trim()];
+        ns.try_kubectl(&[&arguments[..], &how[..]].concat())
+    };
+    assert_eq!(whoami().unwrap(), format!("system:serviceaccount:{}:leaver", ns.name));
+    ns.kubectl(&["delete", "serviceaccount", "leaver"]);
+    assert_eq!(whoami().unwrap_err().trim(), UNAUTHORIZED);
 }
 
 fn apply(ns: &Namespace) {

@@ -9,6 +9,7 @@ use crate::node::{IMAGE, Namespace, eventually};
 pub const TESTS: &[(&str, Shared)] = &[
     ("logs_follow_a_running_container", logs),
     ("exec_gives_output_input_and_exit_code", exec),
+    ("exec_with_a_terminal_is_a_terminal", terminal),
     ("attach_reads_a_running_container", attach),
     ("cp_copies_both_ways", copy),
     ("port_forward_reaches_a_service", forward),
@@ -39,6 +40,54 @@ fn exec(ns: &Namespace) {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(7), "{words}");
     assert!(words.contains("sorry") && words.contains("command terminated with exit code 7"), "{words}");
+}
+
+/// `kubectl exec -it` at a real terminal: echo, line editing by the terminal in the container, Ctrl-C.
+fn terminal(ns: &Namespace) {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    sleeper(ns, "exec sleep infinity");
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap();
+    let end = || rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let mut command = ns.command(&["exec", "-it", "main", "--", "sh"]);
+    let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    drop(command);
+    let mut screen = std::fs::File::from(master);
+    let mut keys = screen.try_clone().unwrap();
+    let (send, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 1024];
+        // The other end is closed when kubectl has ended, which reads as an error.
+        while let Ok(count @ 1..) = screen.read(&mut bytes) {
+            if send.send(String::from_utf8_lossy(&bytes[..count]).into_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut seen = String::new();
+    let mut until = |what: &str| {
+        while !seen.contains(what) {
+            let more = lines.recv_timeout(crate::node::PATIENCE);
+            seen += &more.unwrap_or_else(|_| panic!("no {what:?} on the screen: {seen:?}"));
+        }
+        std::mem::take(&mut seen)
+    };
+    keys.write_all(b"readlink /proc/self/fd/0 /proc/self/fd/1 && echo is-a-\"terminal\"\n").unwrap();
+    let shown = until("is-a-terminal");
+    assert!(shown.contains("echo is-a-\"terminal\""), "what is typed is not echoed: {shown:?}");
+    assert_eq!(shown.matches("\n/dev/pts/").count(), 2, "{shown:?}");
+    keys.write_all(b"sleep 1000\n").unwrap();
+    until("sleep 1000");
+    eventually("the command runs", || ns.kubectl(&["exec", "main", "--", "ps"]).contains("sleep 1000").then_some(()));
+    keys.write_all(b"\x03").unwrap();
+    keys.write_all(b"echo sent-$((1+1))\n").unwrap();
+    until("sent-2");
+    keys.write_all(b"exit 5\n").unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.code(), Some(5));
 }
 
 fn attach(ns: &Namespace) {

@@ -4,6 +4,7 @@ use crate::Shared;
 use crate::node::{IMAGE, Namespace, eventually};
 
 pub const TESTS: &[(&str, Shared)] = &[
+    ("the_example_runs_as_it_stands", example),
     ("deployment_rolls_out_scales_and_goes_back", deployment),
     ("service_and_dns_answer_inside_a_pod", service),
     ("failing_liveness_probe_restarts_only_its_container", liveness),
@@ -20,6 +21,15 @@ fn web(name: &str, message: &str, replicas: u32) -> String {
     format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      containers:\n      - name: web\n        image: {IMAGE}\n        command: [web, -m, {message}]\n        ports: [{{containerPort: 8080}}]\n        readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}\n"
     )
+}
+
+fn example(ns: &Namespace) {
+    ns.kubectl(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/hello.yaml")]);
+    ns.kubectl(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    let answer = eventually("the service answers", || {
+        ns.try_kubectl(&["exec", "deploy/hello", "--", "sh", "-c", "wget -T 2 -qO- http://hello"]).ok()
+    });
+    assert!(answer.starts_with("Hello from Windlass, pod hello-"), "{answer}");
 }
 
 fn deployment(ns: &Namespace) {

@@ -1,0 +1,101 @@
+//! The cluster's certificates while it runs: what serves with them, what is shown with them, and their renewal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bootstrap::kubeconfig::{self, Access};
+use bootstrap::pki::{Names, Pki, Renewable, Subject};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::progress::Progress;
+
+/// The administrator of a new cluster; the group is allowed everything.
+const ADMIN: Subject = Subject { user: "kubernetes-admin", groups: &["system:masters"] };
+
+/// How often certificates are looked at; more often if they are short-lived.
+const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+pub struct Certificates {
+    pub pki: Pki,
+    pub apiserver: Arc<Renewable>,
+    pub kubelet: Arc<Renewable>,
+    pub apiserver_kubelet_client: Arc<Renewable>,
+    settings: Settings,
+}
+
+impl Certificates {
+    /// Loads the certificates from the data directory, and makes or renews what is needed.
+    pub fn ensure(settings: &Settings, progress: &Progress) -> anyhow::Result<Self> {
+        let pki = ensure(settings, Timestamp::now())?;
+        let made = if pki.made.is_empty() { String::new() } else { format!("  (made: {})", pki.made.join(", ")) };
+        progress.done("certificates", format_args!("{}{made}", pki.directory.display()));
+        Ok(Self {
+            apiserver: Renewable::new(&pki.apiserver)?,
+            kubelet: Renewable::new(&pki.kubelet)?,
+            apiserver_kubelet_client: Renewable::new(&pki.apiserver_kubelet_client)?,
+            settings: settings.clone(),
+            pki,
+        })
+    }
+
+    /// Writes our kubeconfig and, unless told not to, the user's. Answers whether the latter was done.
+    pub fn write_kubeconfigs(&self) -> anyhow::Result<bool> {
+        let access = Access {
+            server: &self.settings.server_url(),
+            ca_certificate: &self.pki.ca.certificate,
+            user: ADMIN.user,
+            client: &self.pki.issue_client(ADMIN, Timestamp::now())?,
+        };
+        kubeconfig::write(&self.settings.kubeconfig, &access)?;
+        let Some(user) = &self.settings.merge_into else { return Ok(false) };
+        match kubeconfig::merge_into(user, &access) {
+            Ok(()) => Ok(true),
+            // The cluster is usable without it: say so and go on.
+            Err(error) => {
+                eprintln!("windlass: {error} (left as it is)");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Renews what is old, in use as on disk, until cancelled. The kubeconfigs' own certificate is made anew with the
+    /// others: it was made when they were, or later.
+    pub async fn keep(self, stop: CancellationToken) {
+        let every = LOOK_EVERY.min(self.settings.certificate_validity / 6);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+            match self.renew(Timestamp::now()) {
+                Ok(renewed) if renewed.is_empty() => {}
+                Ok(renewed) => tracing::info!(renewed = renewed.join(", "), "certificates renewed"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "certificates not renewed, trying again"),
+            }
+        }
+    }
+
+    fn renew(&self, now: Timestamp) -> anyhow::Result<Vec<&'static str>> {
+        let pki = ensure(&self.settings, now)?;
+        self.apiserver.renew(&pki.apiserver)?;
+        self.kubelet.renew(&pki.kubelet)?;
+        self.apiserver_kubelet_client.renew(&pki.apiserver_kubelet_client)?;
+        if !pki.made.is_empty() {
+            self.write_kubeconfigs()?;
+        }
+        Ok(pki.made)
+    }
+}
+
+fn ensure(settings: &Settings, now: Timestamp) -> anyhow::Result<Pki> {
+    let names = Names {
+        node: settings.node_name.clone(),
+        node_addresses: vec![settings.node_ip],
+        extra: settings.tls_san.clone(),
+        service_address: settings.kubernetes_address(),
+        cluster_domain: settings.cluster_domain.clone(),
+    };
+    Ok(Pki::ensure(&settings.data.join("pki"), &names, settings.certificate_validity, now)?)
+}
