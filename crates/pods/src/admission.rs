@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerPort, Node, Pod, PodSpec};
 use kinds::nodefit::{affinity_fits, untolerated};
+use kinds::resources::PodResources;
 
-use crate::amounts::{milli, pod_total, request, whole};
+use crate::amounts::{milli, whole};
 use crate::is_static;
 
 /// Why a node does not take a pod; it becomes `Failed` with these.
@@ -72,8 +73,8 @@ fn resources_fit(spec: &PodSpec, node: &Node, others: &[Arc<Pod>]) -> Result<(),
         return Err(refusal("pods", 1, count, most));
     }
     let asks = |spec: &PodSpec, name: &str| {
-        let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(name)).map_or(0, amount(name));
-        pod_total(spec, |r| request(r, name).map(amount(name)), false).unwrap_or(0) + overhead
+        let requests = PodResources::from(spec).requests();
+        requests.get(name).map_or(0, |amount| if name == "cpu" { amount.milli() } else { amount.value() })
     };
     // A resource that the node does not know is nobody's here: it belongs to the cluster.
     let first = ["cpu", "memory", "ephemeral-storage"].into_iter();
