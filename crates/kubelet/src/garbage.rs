@@ -27,7 +27,7 @@ pub(crate) async fn collect(host: Arc<Host>) {
     }
 }
 
-async fn collect_images(host: &Host) -> Result<(), String> {
+pub(crate) async fn collect_images(host: &Host) -> Result<(), String> {
     let usage = host.runtime.image_usage().await.map_err(|error| error.to_string())?;
     if usage.capacity_bytes == 0 {
         return Err("invalid capacity 0 on image filesystem".into());

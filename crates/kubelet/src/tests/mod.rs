@@ -1,6 +1,7 @@
 //! The kubelet as a whole, around a runtime, a network and an API server that exist only here.
 
 pub(crate) mod fakes;
+mod garbage;
 mod logs;
 mod volumes;
 
