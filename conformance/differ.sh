@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Sends the same requests to a real kube-apiserver on a real etcd and to Windlass, and compares the answers.
+#   differ.sh [flags of the differ program]   WINDLASS=path  a binary built already   SELF=1  upstream against itself
+set -euo pipefail
+cd "$(dirname "$0")"
+work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-differ-XXXXXX")
+windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/debug/windlass}
+[ -n "${WINDLASS:-}${SELF:-}" ] || (cd .. && cargo build --locked --package windlass)
+./build.sh kube-apiserver etcd
+go build -o bin/differ ./differ
+started=()
+stop() {
+  # An API server outlives its etcd: the last one started is stopped first.
+  for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+    kill "${started[i]}" 2>/dev/null && wait "${started[i]}" 2>/dev/null || true
+  done
+  rm -rf "$work"
+}
+trap stop EXIT
+
+# upstream NAME PORT: an API server on its own etcd, PORT and the two after it on loopback
+upstream() {
+  local d=$work/$1 port=$2
+  mkdir -p "$d"
+  openssl genrsa -out "$d/sa.key" 2048 2>/dev/null
+  echo 'differ-admin,admin,1,"system:masters"' >"$d/tokens"
+  printf '%s\n' 'apiVersion: v1' 'kind: Config' "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:$port', insecure-skip-tls-verify: true}}]" \
+    'users: [{name: u, user: {token: differ-admin}}]' 'contexts: [{name: x, context: {cluster: c, user: u}}]' 'current-context: x' >"$d/kubeconfig"
+  bin/etcd --data-dir "$d/etcd" --listen-client-urls http://127.0.0.1:$((port + 1)) --advertise-client-urls http://127.0.0.1:$((port + 1)) \
+    --listen-peer-urls http://127.0.0.1:$((port + 2)) >"$d/etcd.log" 2>&1 &
+  started+=($!)
+  bin/kube-apiserver --etcd-servers http://127.0.0.1:$((port + 1)) --secure-port "$port" --bind-address 127.0.0.1 --cert-dir "$d" \
+    --service-account-key-file "$d/sa.key" --service-account-signing-key-file "$d/sa.key" \
+    --service-account-issuer https://kubernetes.default.svc.cluster.local --service-cluster-ip-range 10.96.0.0/12 \
+    --token-auth-file "$d/tokens" --authorization-mode Node,RBAC --allow-privileged >"$d/api.log" 2>&1 &
+  started+=($!)
+  ready "$d/kubeconfig" "$!"
+}
+
+ready() { # KUBECONFIG PID
+  until bin/kubectl --kubeconfig "$1" get --raw /readyz >/dev/null 2>&1; do
+    kill -0 "$2" || return 1
+    sleep 0.2
+  done
+}
+
+./build.sh kubectl
+upstream reference 17443
+if [ -n "${SELF:-}" ]; then
+  upstream second 17453
+  other=$work/second/kubeconfig
+else
+  "$windlass" up --control-plane-only --disable kube-scheduler,kube-controller-manager --data-dir "$work/data" --no-merge-kubeconfig \
+    --kubeconfig "$work/ours" --secure-port 17463 >"$work/up.log" 2>&1 &
+  started+=($!)
+  until [ -s "$work/ours" ]; do sleep 0.1; kill -0 "$!"; done
+  ready "$work/ours" "$!"
+  other=$work/ours
+fi
+bin/differ -a "$work/reference/kubeconfig" -b "$other" -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" "$@"

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+)
+
+// total is how many conformance specs v1.37 has.
+const total = 462
+
+var sig = regexp.MustCompile(`^\[(sig-[a-z-]+)\]`)
+
+func area(name string) string {
+	if found := sig.FindStringSubmatch(name); found != nil {
+		return found[1]
+	}
+	return "other"
+}
+
+// write makes the page from every result there is.
+func write() error {
+	var text strings.Builder
+	text.WriteString("# Conformance\n\nWritten by `make conformance`, `make differ` and `make swap` from what they measured; not by hand.\n\n")
+	for _, section := range []func(*strings.Builder) error{suiteSection, oracleSection, swapSection} {
+		if err := section(&text); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.WriteFile(page, []byte(text.String()), 0o644)
+}
+
+func suiteSection(text *strings.Builder) error {
+	run, err := suite()
+	if err != nil {
+		return err
+	}
+	type count struct{ passed, failed int }
+	areas := map[string]*count{}
+	passed := 0
+	for _, spec := range run.Specs {
+		found := areas[area(spec.Name)]
+		if found == nil {
+			found = &count{}
+			areas[area(spec.Name)] = found
+		}
+		if spec.Passed {
+			found.passed++
+			passed++
+		} else {
+			found.failed++
+		}
+	}
+	fmt.Fprintf(text, "## Upstream's suite, v1.37\n\n**%d of %d** specs pass (%d ran), on %d node(s) with the embedded store, in %s with %d workers; commit %s, %s.\n\n",
+		passed, total, len(run.Specs), run.Nodes, time.Duration(run.Seconds*float64(time.Second)).Round(time.Second), run.Workers, run.Commit, run.Date)
+	text.WriteString("| area | passed | failed | total |\n|---|---:|---:|---:|\n")
+	var names []string
+	for name := range areas {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	for _, name := range names {
+		found := areas[name]
+		fmt.Fprintf(text, "| %s | %d | %d | %d |\n", name, found.passed, found.failed, found.passed+found.failed)
+	}
+	if passed < len(run.Specs) {
+		text.WriteString("\n| failed | what it said |\n|---|---|\n")
+		for _, spec := range run.Specs {
+			if !spec.Passed {
+				fmt.Fprintf(text, "| %s | %s |\n", cell(spec.Name), cell(spec.Cause))
+			}
+		}
+	}
+	slowest := append([]Spec{}, run.Specs...)
+	sort.SliceStable(slowest, func(a, b int) bool { return slowest[a].Seconds > slowest[b].Seconds })
+	text.WriteString("\n| slowest | seconds |\n|---|---:|\n")
+	for _, spec := range slowest[:min(10, len(slowest))] {
+		fmt.Fprintf(text, "| %s | %.0f |\n", cell(spec.Name), spec.Seconds)
+	}
+	text.WriteString("\n")
+	return nil
+}
+
+// cell makes text fit a table.
+func cell(text string) string {
+	return strings.NewReplacer("|", "\\|", "<", "&lt;", ">", "&gt;").Replace(text)
+}

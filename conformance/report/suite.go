@@ -1,0 +1,172 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Paths from conformance/, where the programs of this directory are started.
+const (
+	suiteFile   = "results/suite.json"
+	passingFile = "passing.txt"
+	page        = "../docs/conformance.md"
+)
+
+// Spec is one conformance spec of a run.
+type Spec struct {
+	Name    string  `json:"name"`
+	Passed  bool    `json:"passed"`
+	Seconds float64 `json:"seconds"`
+	// Cause is the first line of a failure that says something.
+	Cause string `json:"cause,omitempty"`
+}
+
+// Suite is one run.
+type Suite struct {
+	Commit  string  `json:"commit"`
+	Date    string  `json:"date"`
+	Seconds float64 `json:"seconds"`
+	Nodes   int     `json:"nodes"`
+	Workers int     `json:"workers"`
+	Specs   []Spec  `json:"specs"`
+}
+
+type junit struct {
+	Suites []struct {
+		Cases []struct {
+			Name    string  `xml:"name,attr"`
+			Status  string  `xml:"status,attr"`
+			Seconds float64 `xml:"time,attr"`
+			Failure *struct {
+				Message string `xml:"message,attr"`
+				Text    string `xml:",chardata"`
+			} `xml:"failure"`
+			Error *struct {
+				Message string `xml:"message,attr"`
+			} `xml:"error"`
+		} `xml:"testcase"`
+	} `xml:"testsuite"`
+}
+
+// readSuite keeps the conformance specs that ran, sorted by name. A spec in several files counts by its last one.
+func readSuite(arguments []string) error {
+	flags := flag.NewFlagSet("suite", flag.ContinueOnError)
+	var run Suite
+	flags.StringVar(&run.Commit, "commit", "", "commit that ran")
+	flags.StringVar(&run.Date, "date", "", "day of the run")
+	flags.Float64Var(&run.Seconds, "seconds", 0, "wall time")
+	flags.IntVar(&run.Nodes, "nodes", 1, "nodes of the cluster")
+	flags.IntVar(&run.Workers, "workers", 1, "specs at the same time")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	specs := map[string]Spec{}
+	for _, file := range flags.Args() {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		var read junit
+		if err := xml.Unmarshal(content, &read); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		for _, suite := range read.Suites {
+			for _, found := range suite.Cases {
+				if !strings.Contains(found.Name, "[Conformance]") || found.Status == "skipped" || found.Status == "pending" {
+					continue
+				}
+				spec := Spec{Name: plainName(found.Name), Passed: found.Status == "passed", Seconds: found.Seconds}
+				if found.Failure != nil {
+					spec.Cause = cause(found.Failure.Message + "\n" + found.Failure.Text)
+				} else if found.Error != nil {
+					spec.Cause = cause(found.Error.Message)
+				}
+				specs[spec.Name] = spec
+			}
+		}
+	}
+	for _, spec := range specs {
+		run.Specs = append(run.Specs, spec)
+	}
+	slices.SortFunc(run.Specs, func(a, b Spec) int { return strings.Compare(a.Name, b.Name) })
+	content, err := json.MarshalIndent(run, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll("results", 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(suiteFile, append(content, '\n'), 0o644)
+}
+
+// plainName is a spec's name as upstream's list has it: without Ginkgo's node type and its trailing labels.
+func plainName(name string) string {
+	name = strings.TrimPrefix(name, "[It] ")
+	if end := strings.Index(name, "[Conformance]"); end >= 0 {
+		return name[:end+len("[Conformance]")]
+	}
+	return name
+}
+
+var (
+	noise  = regexp.MustCompile(`^(\[FAILED\]|\[PANICKED\]|Unexpected error:|<.*>: *\{?|occurred|s: .*|Timed out after .*|.*: *$)?$`)
+	moving = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|-[0-9]{2,5}\b|0x[0-9a-f]+|\b[a-z0-9]{5,10}-[a-z0-9]{5}\b`)
+)
+
+// cause is the first line of a failure that says something, without what changes from run to run.
+func cause(message string) string {
+	for _, line := range strings.Split(message, "\n") {
+		line = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "[FAILED]"))
+		if !noise.MatchString(line) {
+			line = moving.ReplaceAllString(line, "*")
+			if len(line) > 180 {
+				line = line[:180]
+			}
+			return line
+		}
+	}
+	return "no message"
+}
+
+func suite() (Suite, error) {
+	var run Suite
+	content, err := os.ReadFile(suiteFile)
+	if err != nil {
+		return run, err
+	}
+	return run, json.Unmarshal(content, &run)
+}
+
+// regressions compares the last run with the list of specs that pass.
+func regressions() error {
+	run, err := suite()
+	if err != nil {
+		return err
+	}
+	listed, err := os.ReadFile(passingFile)
+	if err != nil {
+		return err
+	}
+	outcome := map[string]Spec{}
+	for _, spec := range run.Specs {
+		outcome[spec.Name] = spec
+	}
+	lost := 0
+	for _, name := range strings.Split(strings.TrimSpace(string(listed)), "\n") {
+		// A run of a part of the suite says nothing about the rest.
+		if spec, ran := outcome[name]; ran && !spec.Passed {
+			fmt.Printf("regression: %s: %s\n", name, spec.Cause)
+			lost++
+		}
+	}
+	if lost > 0 {
+		return fmt.Errorf("%d specs of %s failed", lost, passingFile)
+	}
+	return nil
+}

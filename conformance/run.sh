@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs upstream's conformance suite against a fresh cluster and writes docs/conformance.md.
+#   AREA=sig-apps  one area   FOCUS=regex  specs by name   PARALLEL=n  workers (12)   WINDLASS=path  a binary built already
+#   LIST=file      exactly the specs of a file, one name a line
+set -euo pipefail
+cd "$(dirname "$0")"
+workers=${PARALLEL:-12}
+work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-suite-XXXXXX")
+windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/release/windlass}
+[ -n "${WINDLASS:-}" ] || (cd .. && cargo build --release --locked --package windlass)
+../scripts/packages.sh test
+./build.sh kubectl e2e.test ginkgo
+go build -o bin/report ./report
+. ./cluster.sh
+trap stop_cluster EXIT
+serve_images
+start_cluster
+
+quote() { sed -e 's/[][\.*^$(){}?+|/]/\\&/g'; }
+focus=${FOCUS:-}
+[ -n "${LIST:-}" ] && focus=$(quote <"$LIST" | paste -sd'|')
+labels="Conformance${AREA:+ && $AREA}"
+flags=(
+  --provider=skeleton --kubeconfig="$work/admin.conf" --kubectl-path="$PWD/bin/kubectl" --allowed-not-ready-nodes=-1
+  --minStartupPods=-1 --disable-log-dump
+)
+# Two runs, since a spec marked [Serial] wants the cluster for itself.
+begun=$(date +%s)
+suite() { # NAME WORKERS GINKGO-FLAG...
+  local name=$1 count=$2
+  shift 2
+  mkdir -p "$work/$name"
+  bin/ginkgo --nodes="$count" --no-color --timeout=3h --silence-skips ${focus:+--focus="$focus"} "$@" \
+    bin/e2e.test -- "${flags[@]}" --report-dir="$work/$name" >"$work/$name.log" 2>&1 || true
+  grep -E '^Ran [0-9]+ of' "$work/$name.log" || { tail -30 "$work/$name.log"; return 1; }
+}
+suite parallel "$workers" --label-filter="$labels && !Serial"
+suite serial 1 --label-filter="$labels && Serial"
+seconds=$(($(date +%s) - begun))
+bin/report suite -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" -seconds "$seconds" -nodes 1 -workers "$workers" \
+  "$work"/*/junit_*.xml
+bin/report write
+bin/report regressions
