@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A packages=(
   [build]="gcc libc6-dev cmake libseccomp-dev pkg-config"
-  [test]="binutils busybox-static cpio dnsutils docker-registry iproute2 linux-image-cloud-amd64 nftables openssl procps qemu-system-x86 skopeo"
+  [test]="binutils busybox-static cpio dnsutils docker-registry iproute2 kmod nftables openssl procps qemu-system-x86 skopeo"
 )
 missing=()
 for set in "$@"; do

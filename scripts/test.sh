@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/packages.sh build test
 scripts/clients.sh
+scripts/kernel.sh
 export KUBECTL=$PWD/conformance/bin/kubectl
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

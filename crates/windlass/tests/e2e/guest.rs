@@ -28,7 +28,7 @@ fn guest() {
         .args("-display none -serial stdio -monitor none -no-reboot".split(' '))
         .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
         .arg("-kernel")
-        .arg(Path::new("/boot").join(format!("vmlinuz-{kernel}")))
+        .arg(unpacked().join(format!("boot/vmlinuz-{kernel}")))
         .arg("-initrd")
         .arg(&image)
         .stdin(Stdio::null())
@@ -49,12 +49,16 @@ fn guest() {
     assert!(console.lines().any(|line| line.trim() == "VERDICT passed"), "{console}");
 }
 
-/// The newest cloud kernel's version.
+/// Where `scripts/kernel.sh` puts Debian's cloud kernel and its modules.
+fn unpacked() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/bin/kernel")
+}
+
+/// The kernel's release, as its modules' directory is named.
 fn kernel() -> String {
-    let found = std::fs::read_dir("/boot").unwrap().flatten();
-    let names = found.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("vmlinuz-").map(str::to_owned));
-    let newest = names.filter(|name| name.ends_with("-cloud-amd64")).max();
-    newest.expect("package linux-image-cloud-amd64 is missing (scripts/packages.sh test)")
+    let found = std::fs::read_dir(unpacked().join("lib/modules")).expect("no kernel: run scripts/kernel.sh");
+    let release = found.flatten().next().expect("the kernel has no modules");
+    release.file_name().into_string().unwrap()
 }
 
 /// Writes the guest's files as the kernel wants them.
@@ -77,18 +81,20 @@ fn pack(directory: &Path, image: &Path, kernel: &str) {
         std::os::unix::fs::symlink("/bin/busybox", at(&applet)).unwrap();
     }
     let modules = Path::new("/lib/modules").join(kernel);
+    let source = unpacked().canonicalize().unwrap().join("lib/modules").join(kernel);
     let kept = MODULES.join(" ");
     let script = format!(
         "chmod 755 {root}/init
          strip -o {root}/bin/windlass {windlass}
          mkdir -p {root}{modules}
-         cd {modules}
+         cd {source}
          cp --parents -r {kept} modules.dep modules.alias modules.softdep modules.symbols modules.builtin {root}{modules}
          cd {root}
          find . | cpio --quiet -o -H newc > {image}",
         root = root.display(),
         windlass = env!("CARGO_BIN_EXE_windlass"),
         modules = modules.display(),
+        source = source.display(),
         image = image.display(),
     );
     let packed = Command::new("sh").args(["-ec", &script]).output().unwrap();
