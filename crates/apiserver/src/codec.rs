@@ -66,11 +66,7 @@ pub fn delete_options(payload: &Payload) -> Result<Option<Value>, Status> {
             as_type(payload, DELETE_OPTIONS)?.map_err(|error| Status::bad_request(error.to_string()))?
         }
         Value::Null => return Ok(Some(Value::Object(serde_json::Map::new()))),
-        other => {
-            let go = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
-            let words = format!("json: cannot unmarshal {} into Go value of type {go}", type_of(&other));
-            return Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {words}")));
-        }
+        other => return Err(Status::bad_request(no_object(&other))),
     };
     match (object::kind(&value), object::api_version(&value)) {
         ("" | "DeleteOptions", _) => Ok(Some(value)),
@@ -78,6 +74,13 @@ pub fn delete_options(payload: &Payload) -> Result<Option<Value>, Status> {
             "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
         ))),
     }
+}
+
+/// What upstream says of a body that has no members to look for its kind in.
+fn no_object(value: &Value) -> String {
+    let go = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+    let given = type_of(value);
+    format!("couldn't get version/kind; json parse error: json: cannot unmarshal {given} into Go value of type {go}")
 }
 
 fn type_of(value: &Value) -> &'static str {
@@ -115,15 +118,17 @@ pub fn typed(payload: &Payload, definition: &'static str) -> Result<Value, Statu
 /// An object of the request's kind: checked, defaulted, its fields validated as asked.
 pub fn decode(cx: &Cx, payload: &Payload, validation: FieldValidation) -> Result<Value, Status> {
     let kind = &cx.kind.names.kind;
+    let unrecognized = |words: &str| {
+        let shown = summary(&payload.bytes);
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {words} ({shown})"))
+    };
     let bare = match parse(payload, None)? {
+        Ok(decoded) if !decoded.value.is_object() => return Err(unrecognized(&no_object(&decoded.value))),
         Ok(decoded) => decoded,
-        Err(error) => {
-            let words = format!("couldn't get version/kind; json parse error: {error}");
-            return Err(Status::bad_request(format!(
-                "the object provided is unrecognized (must be of type {kind}): {words} ({})",
-                summary(&payload.bytes)
-            )));
+        Err(error) if payload.media_type().ends_with("/yaml") => {
+            return Err(unrecognized(error.to_string().trim_start_matches("error converting YAML to JSON: ")));
         }
+        Err(error) => return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))),
     };
     check_kind(cx, &bare.value)?;
     let decoded = match built_in_schema(cx) {
@@ -204,12 +209,6 @@ fn summary(bytes: &[u8]) -> String {
 /// `kubernetes/apiserver pkg/endpoints/handlers/create.go: the body must be of the resource's own version and kind`.
 fn check_kind(cx: &Cx, value: &Value) -> Result<(), Status> {
     let (version, kind) = (cx.kind.api_version(), cx.kind.names.kind.to_string());
-    if !value.is_object() {
-        let words = "couldn't get version/kind; json parse error: json: cannot unmarshal into a Go struct";
-        return Err(Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {kind}): {words}"
-        )));
-    }
     let given_version = Some(object::api_version(value)).filter(|text| !text.is_empty()).unwrap_or(&version);
     let given_kind = Some(object::kind(value)).filter(|text| !text.is_empty()).unwrap_or(&kind);
     if given_kind == kind && given_version == version {

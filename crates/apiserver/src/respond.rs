@@ -99,3 +99,6 @@ pub fn partial(object: &Value) -> Value {
         "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use crate::files::{FileError, make_private_dir, read_if_present, write_file};
+use crate::files::{FileError, make_private_dir, read_if_present, update_file};
 use crate::pki::Pair;
 
 /// The name of our cluster, user and context in a kubeconfig.
@@ -18,6 +18,8 @@ pub enum KubeconfigError {
     File(#[from] FileError),
     #[error("{path}: not a kubeconfig: {reason}")]
     Unreadable { path: std::path::PathBuf, reason: String },
+    #[error("{path}: the cluster \"windlass\" in it is another one, at {server}: rename or delete that one first")]
+    Taken { path: std::path::PathBuf, server: String },
 }
 
 /// Where a client finds the API server and who it is there.
@@ -43,22 +45,26 @@ pub fn render(access: &Access) -> String {
     to_yaml(&config)
 }
 
-/// Writes the kubeconfig, readable by its owner alone.
+/// Writes the kubeconfig, a new one readable by its owner alone.
 pub fn write(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
     if let Some(parent) = path.parent() {
         make_private_dir(parent)?;
     }
-    Ok(write_file(path, render(access).as_bytes(), 0o600)?)
+    Ok(update_file(path, render(access).as_bytes(), 0o600)?)
 }
 
 /// Puts our context into the kubeconfig at `path` (made when absent) and leaves everything else in it alone; it becomes
-/// the current one only when there was none. A file that cannot be read as a kubeconfig is not touched.
+/// the current one only when there was none. A file that cannot be read as a kubeconfig is not touched, nor is one in which
+/// our name stands for another cluster.
 pub fn merge_into(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
     let Some(text) = read_if_present(path)?.filter(|text| !text.trim().is_empty()) else {
         return write(path, access);
     };
     let unreadable = |reason: String| KubeconfigError::Unreadable { path: path.to_owned(), reason };
     let mut config: Value = serde_yaml_ng::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    if let Some(server) = another(&config, access) {
+        return Err(KubeconfigError::Taken { path: path.to_owned(), server: server.to_owned() });
+    }
     let map = config.as_object_mut().ok_or_else(|| unreadable("not a mapping".to_owned()))?;
     let entry = Entries::of(access);
     for (list, item) in [("clusters", entry.cluster), ("users", entry.user), ("contexts", entry.context)] {
@@ -68,7 +74,7 @@ pub fn merge_into(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
     if current.is_empty() {
         map.insert("current-context".to_owned(), CONTEXT.into());
     }
-    Ok(write_file(path, to_yaml(&config).as_bytes(), 0o600)?)
+    Ok(update_file(path, to_yaml(&config).as_bytes(), 0o600)?)
 }
 
 /// Takes our context out of the kubeconfig at `path`, if it leads to the cluster of this authority: another cluster may
@@ -86,7 +92,7 @@ pub fn remove_from(path: &Path, ca_certificate: &str) -> Result<bool, Kubeconfig
     if map.get("current-context").and_then(Value::as_str) == Some(CONTEXT) {
         map.insert("current-context".to_owned(), "".into());
     }
-    write_file(path, to_yaml(&config).as_bytes(), 0o600)?;
+    update_file(path, to_yaml(&config).as_bytes(), 0o600)?;
     Ok(true)
 }
 
@@ -110,6 +116,17 @@ fn leads_to(config: &Value, ca_certificate: &str) -> bool {
     let clusters = config["clusters"].as_array().into_iter().flatten();
     let mut ours = clusters.filter(|cluster| cluster["name"] == CONTEXT);
     ours.any(|cluster| cluster["cluster"]["certificate-authority-data"] == STANDARD.encode(ca_certificate))
+}
+
+/// The server of another cluster that has our name in a kubeconfig. A cluster of another authority at our own address is an
+/// older one of ours, and one of our authority is ours at an older address.
+fn another<'a>(config: &'a Value, access: &Access) -> Option<&'a str> {
+    let ca = STANDARD.encode(access.ca_certificate);
+    let clusters = config["clusters"].as_array().into_iter().flatten();
+    let mut named = clusters.filter(|cluster| cluster["name"] == CONTEXT).map(|cluster| &cluster["cluster"]);
+    let other = named
+        .find(|cluster| cluster["certificate-authority-data"] != ca.as_str() && cluster["server"] != access.server)?;
+    Some(other["server"].as_str().unwrap_or("an unknown address"))
 }
 
 struct Entries {
@@ -195,5 +212,28 @@ mod tests {
         let access = Access { server: "s", ca_certificate: "ca", user: "admin", client: &pair };
         assert!(merge_into(&path, &access).is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "- just\n- a list\n");
+    }
+
+    #[test]
+    fn another_cluster_of_our_name_stays_and_an_older_one_of_ours_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let pair = PAIR();
+        let access = |server, ca_certificate| Access { server, ca_certificate, user: "admin", client: &pair };
+        merge_into(&path, &access("https://old:6443", "old")).unwrap();
+        let before = std::fs::read_to_string(&path).unwrap();
+        let error = merge_into(&path, &access("https://new:6443", "new")).unwrap_err();
+        assert!(matches!(&error, KubeconfigError::Taken { server, .. } if server == "https://old:6443"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        let trusts = |server, ca| {
+            merge_into(&path, &access(server, ca)).unwrap();
+            let merged = read(&path).unwrap().unwrap();
+            assert_eq!(merged["clusters"].as_array().unwrap().len(), 1);
+            assert_eq!(merged["clusters"][0]["cluster"]["server"], server);
+            assert!(leads_to(&merged, ca));
+        };
+        // Made anew at the same address, then moved to another.
+        trusts("https://old:6443", "new");
+        trusts("https://new:6443", "new");
     }
 }

@@ -1,11 +1,11 @@
 //! What is left behind: images that nobody uses when the disk fills up, and files of pods that are no more.
 //!
-//! kubernetes/kubernetes pkg/kubelet/images/image_gc_manager.go: the two marks.
+//! kubernetes/kubernetes pkg/kubelet/images/image_gc_manager.go: the two marks, the order, how old an image must be.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pods::ports::Image;
 use pods::worker::Severity;
@@ -13,21 +13,66 @@ use pods::worker::Severity;
 use crate::host::Host;
 
 const COLLECT_EVERY: Duration = Duration::from_secs(300);
+/// An image that has been here for less stays: it may have been pulled for a container that is about to start.
+pub(crate) const IMAGE_AGE_MIN: Duration = Duration::from_secs(120);
+
+/// The longest unused sorts first, and of those that were never seen in use the one that was seen first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Age {
+    last_used: Option<Instant>,
+    first_seen: Instant,
+}
+
+/// The ages of the images that are on this node, by id, as far as this process has looked.
+#[derive(Default)]
+pub(crate) struct ImageAges(Mutex<HashMap<String, Age>>);
+
+impl ImageAges {
+    /// Takes down what is there and in use at `now`, and forgets every other image.
+    fn note(&self, images: &[Image], in_use: &HashSet<String>, now: Instant) -> HashMap<String, Age> {
+        let mut ages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |image: &Image| {
+            let mut age = ages.get(&image.id).copied().unwrap_or(Age { last_used: None, first_seen: now });
+            if in_use.contains(&image.id) {
+                age.last_used = Some(now);
+            }
+            (image.id.clone(), age)
+        };
+        let noted: HashMap<String, Age> = images.iter().map(age).collect();
+        ages.clone_from(&noted);
+        noted
+    }
+
+    /// An image that is removed is a new one when it comes back.
+    fn forget(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
 
 pub(crate) async fn collect(host: Arc<Host>) {
     let mut every = tokio::time::interval(COLLECT_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // Not at once: a starting node has better things to do.
+    // Nothing is removed at once, a starting node has better things to do; but the images' ages count from here.
     every.tick().await;
+    if let Err(message) = unused(&host, Instant::now()).await {
+        tracing::warn!(message, "images not looked at");
+    }
     loop {
         every.tick().await;
-        if let Err(message) = collect_images(&host).await {
+        if let Err(message) = collect_images(&host, Instant::now()).await {
             host.events.node(Severity::Warning, "ImageGCFailed", message);
         }
     }
 }
 
-pub(crate) async fn collect_images(host: &Host) -> Result<(), String> {
+/// When the images' disk is fuller than the upper mark, removes unused images, the longest unused at `now` first, down to
+/// the lower one.
+///
+/// # Errors
+/// The images could not be listed, one not removed, or there were too few to remove.
+pub(crate) async fn collect_images(host: &Host, now: Instant) -> Result<(), String> {
+    // However much room there is: this is how it is known when an image was used.
+    let images = unused(host, now).await?;
     let usage = host.runtime.image_usage().await.map_err(|error| error.to_string())?;
     if usage.capacity_bytes == 0 {
         return Err("invalid capacity 0 on image filesystem".into());
@@ -39,10 +84,11 @@ pub(crate) async fn collect_images(host: &Host) -> Result<(), String> {
     }
     let mut excess = used.saturating_sub(share(host.config.image_gc_low_percent));
     let wanted = excess;
-    let mut images = unused(host).await?;
-    images.sort_by_key(|image| image.size_bytes);
-    while let Some(image) = images.pop().filter(|_| excess > 0) {
-        host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
+    for image in images {
+        if excess == 0 {
+            break;
+        }
+        remove(host, &image).await?;
         excess = excess.saturating_sub(image.size_bytes);
     }
     if excess > 0 {
@@ -54,21 +100,31 @@ pub(crate) async fn collect_images(host: &Host) -> Result<(), String> {
     Ok(())
 }
 
-/// Removes every image that no container of a known pod uses.
+/// Removes every image that no container of a known pod uses, but those that came lately.
 ///
 /// # Errors
 /// The images could not be listed, or one not removed.
-pub(crate) async fn remove_unused_images(host: &Host) -> Result<(), String> {
-    for image in unused(host).await? {
-        host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
+pub(crate) async fn remove_unused_images(host: &Host, now: Instant) -> Result<(), String> {
+    for image in unused(host, now).await? {
+        remove(host, &image).await?;
     }
     Ok(())
 }
 
-async fn unused(host: &Host) -> Result<Vec<Image>, String> {
+async fn remove(host: &Host, image: &Image) -> Result<(), String> {
+    host.runtime.remove_image(&image.id).await.map_err(|error| error.to_string())?;
+    host.image_ages.forget(&image.id);
+    Ok(())
+}
+
+/// The images that may go at `now`, the longest unused first.
+async fn unused(host: &Host, now: Instant) -> Result<Vec<Image>, String> {
     let in_use = in_use(host).await?;
     let mut images = host.runtime.images().await.map_err(|error| error.to_string())?;
-    images.retain(|image| !image.pinned && !in_use.contains(&image.id));
+    let ages = host.image_ages.note(&images, &in_use, now);
+    let is_old = |age: &Age| now.saturating_duration_since(age.first_seen) >= IMAGE_AGE_MIN;
+    images.retain(|image| !image.pinned && !in_use.contains(&image.id) && ages.get(&image.id).is_some_and(is_old));
+    images.sort_by_key(|image| ages.get(&image.id).copied());
     Ok(images)
 }
 

@@ -9,11 +9,12 @@ use journal::{Journal, Record, RecordId, Subject, What};
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use pods::dns::{ClusterDns, parse_resolver};
 use pods::ports::{ContainerId, Exit, Network, Runtime};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Notify, watch};
 
 use crate::config::KubeletConfig;
 use crate::events::Recorder;
+use crate::garbage::ImageAges;
 use crate::images::Images;
 use crate::machine::Machine;
 use crate::metrics::Metrics;
@@ -53,6 +54,7 @@ pub(crate) struct Host {
     pub(crate) client: kube::Client,
     pub(crate) objects: Objects,
     pub(crate) images: Images,
+    pub(crate) image_ages: ImageAges,
     pub(crate) events: Recorder,
     pub(crate) tokens: Tokens,
     pub(crate) machine: Machine,
@@ -61,6 +63,8 @@ pub(crate) struct Host {
     pub(crate) rates: Rates,
     /// The node as the API server last showed it.
     pub(crate) node: Mutex<Option<Node>>,
+    /// Whether this process has written the node's status yet.
+    pub(crate) reported: watch::Sender<bool>,
     /// A pod's task has ended.
     pub(crate) ended: Notify,
     /// By pod uid.
@@ -80,6 +84,7 @@ impl Host {
         Host {
             objects: Objects::new(client.clone()),
             images: Images::default(),
+            image_ages: ImageAges::default(),
             events: Recorder::new(client.clone(), &config.node_name),
             tokens: Tokens::default(),
             machine: Machine::read(),
@@ -87,6 +92,7 @@ impl Host {
             pressure: Pressure::default(),
             rates: Rates::default(),
             node: Mutex::default(),
+            reported: watch::Sender::new(false),
             ended: Notify::new(),
             pods: Mutex::default(),
             unclaimed: Mutex::default(),

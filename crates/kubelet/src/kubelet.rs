@@ -58,6 +58,17 @@ impl Kubelet {
         Kubelet { host: Arc::new(Host::new(config, runtime, network, journal, client)) }
     }
 
+    /// Returns when this kubelet has written the node's status: what the object said before is an earlier one's word.
+    pub fn reported(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut reported = self.host.reported.subscribe();
+        async move {
+            // The sender lives as long as the host: a kubelet that is gone never reports.
+            if reported.wait_for(|reported| *reported).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Unmounts and removes the volumes of every pod below the data directory. No kubelet may run on it.
     ///
     /// # Errors
@@ -93,6 +104,11 @@ impl Kubelet {
         // Exits are listened to before anything is looked at, so that none falls in between.
         let exits = host.runtime.exits();
         let found = host.runtime.inventory().await?;
+        // A port that is taken is told before the node says that it is ready.
+        let serving = match host.config.listen {
+            Some(listen) => Some(server::bind(Arc::clone(host), listen).await.map_err(KubeletError::Serve)?),
+            None => None,
+        };
         let mut services = vec![
             AbortOnDropHandle::new(tokio::spawn(route_exits(Arc::clone(host), exits))),
             AbortOnDropHandle::new(tokio::spawn(node::keep(Arc::clone(host)))),
@@ -100,10 +116,7 @@ impl Kubelet {
             AbortOnDropHandle::new(tokio::spawn(pressure::watch(Arc::clone(host), thresholds))),
             AbortOnDropHandle::new(tokio::spawn(logs::rotate::keep(Arc::clone(host)))),
         ];
-        if let Some(listen) = host.config.listen {
-            let serving = server::bind(Arc::clone(host), listen).await.map_err(KubeletError::Serve)?;
-            services.push(AbortOnDropHandle::new(tokio::spawn(serving)));
-        }
+        services.extend(serving.map(|serving| AbortOnDropHandle::new(tokio::spawn(serving))));
         let pods = Dispatcher::new(Arc::clone(host), found, sysctls, stop.clone());
         tokio::select! {
             () = stop.cancelled() => {}

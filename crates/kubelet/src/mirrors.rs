@@ -11,7 +11,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -103,9 +103,15 @@ async fn keep(host: Arc<Host>, name: FullName, mut wish: watch::Receiver<Option<
     }
 }
 
+/// The pod of a name on this node. A kubelet may list its node's pods, but read by name only those that are there.
+pub(crate) async fn read(api: &Api<Pod>, node: &str, name: &str) -> kube::Result<Option<Pod>> {
+    let only = ListParams::default().fields(&format!("spec.nodeName={node},metadata.name={name}"));
+    Ok(api.list(&only).await?.items.pop())
+}
+
 async fn bring_about(host: &Host, (namespace, name): &FullName, pod: Option<&Pod>) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(host.client.clone(), namespace);
-    let found = api.get_opt(name).await?;
+    let found = read(&api, &host.config.node_name, name).await?;
     let (old, pod) = match (found, pod) {
         (None, None) => return Ok(()),
         (Some(old), Some(pod)) if is_in_order(&old, pod) => {
@@ -115,7 +121,7 @@ async fn bring_about(host: &Host, (namespace, name): &FullName, pod: Option<&Pod
         (old, pod) => (old, pod),
     };
     // Another pod of this name is nobody's mirror: creating ours will be refused as long as it is there.
-    if let Some(old) = old.filter(|old| is_mirror(old) && is_here(host, old)) {
+    if let Some(old) = old.filter(is_mirror) {
         let preconditions = Preconditions { uid: old.metadata.uid, resource_version: None };
         let now = DeleteParams {
             grace_period_seconds: Some(0),
@@ -135,10 +141,6 @@ async fn bring_about(host: &Host, (namespace, name): &FullName, pod: Option<&Pod
         tell(host, pod);
     }
     Ok(())
-}
-
-fn is_here(host: &Host, mirror: &Pod) -> bool {
-    mirror.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(&host.config.node_name)
 }
 
 /// The pod's task has a place for its status now.

@@ -313,6 +313,7 @@ impl Reporter {
         match api.patch_status(&host.config.node_name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
             Ok(node) => {
                 host.set_node(node);
+                host.reported.send_replace(true);
                 self.tell(before.as_deref(), &conditions);
                 self.last = Some(status);
                 self.written = now;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use journal::{Cause, Rule, What};
 use k8s_openapi::api::core::v1::Pod;
@@ -71,7 +71,7 @@ pub(crate) async fn look(host: &Arc<Host>, thresholds: &[Threshold]) {
     let resource = threshold.signal.resource();
     host.events.node(Severity::Warning, "EvictionThresholdMet", format!("Attempting to reclaim {resource}"));
     if threshold.signal.is_disk()
-        && let Err(message) = garbage::remove_unused_images(host).await
+        && let Err(message) = garbage::remove_unused_images(host, Instant::now()).await
     {
         tracing::warn!(message, "unused images not removed");
     }

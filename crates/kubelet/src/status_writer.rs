@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::mirrors;
+
 /// The latest wish for an object.
 #[derive(Clone, Default)]
 struct Wish {
@@ -58,11 +60,12 @@ async fn write(client: kube::Client, pod: Arc<Pod>, mut from: watch::Receiver<Wi
     let mut retry = RETRY_FIRST;
     // A static pod's status belongs on its mirror, whose uid only the API server knows.
     let is_static = pods::is_static(&pod);
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
     while from.changed().await.is_ok() {
         loop {
             let wish = from.borrow_and_update().clone();
             if is_static {
-                match api.get_opt(&name).await {
+                match mirrors::read(&api, node, &name).await {
                     Ok(Some(mirror)) => {
                         uid = mirror.metadata.uid.clone().unwrap_or_default();
                         written = to_map(mirror.status.as_ref());

@@ -39,8 +39,7 @@ pub fn reset(settings: &Settings, yes: bool) -> anyhow::Result<()> {
         let merged_into = note.and_then(|note| note.merged_into).or_else(|| settings.merge_into.clone());
         forget_kubeconfigs(&settings.kubeconfig, merged_into.as_deref(), &ca, &progress)?;
     }
-    // With the note in it, and so last: a reset that failed before can be repeated.
-    std::fs::remove_dir_all(&settings.data).with_context(|| format!("cannot delete {}", settings.data.display()))?;
+    delete(&settings.data).with_context(|| format!("cannot delete {}", settings.data.display()))?;
     drop(lock);
     progress.done("data", format_args!("{} deleted", settings.data.display()));
     Ok(())
@@ -62,7 +61,7 @@ fn check_owner(settings: &Settings) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a directory that is to be deleted is a data directory.
+/// Whether a directory that is to be deleted is a data directory: one with our note. Others have a `pki` too.
 fn check_contents(data: &Path) -> anyhow::Result<()> {
     match std::fs::read_dir(data) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -71,10 +70,28 @@ fn check_contents(data: &Path) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", data.display())),
         Ok(_) => {}
     }
-    if !["up.json", "pki", "store", "images"].iter().any(|name| data.join(name).exists()) {
+    if Running::read(data)?.is_none() {
         bail!("{} is no data directory of Windlass; nothing was deleted", data.display());
     }
     Ok(())
+}
+
+/// Deletes the data directory, the note in it after all else: a reset that failed can be repeated.
+fn delete(data: &Path) -> std::io::Result<()> {
+    let note = Running::path(data);
+    for entry in std::fs::read_dir(data)? {
+        let entry = entry?;
+        if entry.path() == note {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_file(note)?;
+    std::fs::remove_dir_all(data)
 }
 
 fn forget_kubeconfigs(own: &Path, merged_into: Option<&Path>, ca: &str, progress: &Progress) -> anyhow::Result<()> {
@@ -111,6 +128,9 @@ fn take_down(settings: &Settings, progress: &Progress) -> anyhow::Result<Option<
     if !settings.data.exists() {
         progress.note(format_args!("nothing was started on {}", settings.data.display()));
         return Ok(None);
+    }
+    if let Some(note) = Running::read(&settings.data)? {
+        note.check_names(settings)?;
     }
     stop_process(settings, progress)?;
     let lock = DirectoryLock::take(&settings.data)?;
@@ -168,5 +188,48 @@ fn remove_if_empty(directory: &Path) -> anyhow::Result<()> {
             Err(error).with_context(|| format!("cannot delete {}", directory.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Options;
+
+    fn settings(data: &Path) -> Settings {
+        let options =
+            Options { data_dir: Some(data.to_owned()), node_name: Some("n".to_owned()), ..Options::default() };
+        options.resolve().unwrap()
+    }
+
+    #[test]
+    fn only_a_directory_with_our_note_is_a_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let told = || check_contents(data).unwrap_err().to_string();
+        assert!(told().contains("is no data directory of Windlass; nothing was deleted"), "{}", told());
+        for name in ["pki", "store", "images"] {
+            std::fs::create_dir(data.join(name)).unwrap();
+        }
+        assert!(told().contains("is no data directory of Windlass; nothing was deleted"), "{}", told());
+        let settings = settings(data);
+        std::fs::write(data.join("up.json"), "{}").unwrap();
+        assert!(told().contains("up.json: not a note of ours"), "{}", told());
+        std::fs::remove_file(data.join("up.json")).unwrap();
+        Running::begin(&settings).unwrap();
+        check_contents(data).unwrap();
+    }
+
+    #[test]
+    fn a_data_directory_is_deleted_whole_and_what_it_links_to_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, other) = (dir.path().join("data"), dir.path().join("other"));
+        std::fs::create_dir_all(data.join("store/deep")).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        std::fs::write(other.join("file"), "kept").unwrap();
+        std::os::unix::fs::symlink(&other, data.join("link")).unwrap();
+        Running::begin(&settings(&data)).unwrap();
+        delete(&data).unwrap();
+        assert!(!data.exists() && other.join("file").exists());
     }
 }

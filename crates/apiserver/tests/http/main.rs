@@ -237,6 +237,37 @@ async fn limits_and_unknown_paths_are_answered_as_upstream_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_parsed_is_refused_and_shown() {
+    let cluster = Cluster::start().await;
+    const JSON: &str = "couldn't get version/kind; json parse error: ";
+    for (media, body, words) in [
+        (
+            "json",
+            "{not json",
+            format!("{JSON}invalid character 'n' looking for beginning of object key string ({{not json)"),
+        ),
+        ("json", "", format!("{JSON}unexpected end of JSON input (<empty>)")),
+        (
+            "json",
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}"#,
+            format!("{JSON}unexpected end of JSON input ({{\"apiVersion\":\"v1\",\"kind\":\"Con ...)"),
+        ),
+        (
+            "json",
+            "[]",
+            JSON.to_owned()
+                + r#"json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } (5b5d)"#,
+        ),
+        ("yaml", "a: [b", "yaml: line 1: did not find expected ',' or ']' (613a205b62)".to_owned()),
+    ] {
+        let (code, status) = call(&cluster.server, "POST", MAPS, &format!("application/{media}"), body.into()).await;
+        assert_eq!((code, status["reason"].as_str()), (400, Some("BadRequest")), "{body}");
+        let message = format!("the object provided is unrecognized (must be of type ConfigMap): {words}");
+        assert_eq!(status["message"].as_str(), Some(message.as_str()), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bound_pod_waits_for_its_kubelet() {
     let cluster = Cluster::start().await;
     let server = &cluster.server;

@@ -38,8 +38,18 @@ pub(super) fn from_yaml(bytes: &[u8]) -> Result<Tree, String> {
     match document {
         None => Ok(Tree::Null),
         Some(document) => {
-            Tree::deserialize(document).map_err(|error| format!("error converting YAML to JSON: yaml: {error}"))
+            Tree::deserialize(document).map_err(|error| format!("error converting YAML to JSON: {}", complaint(&error)))
         }
+    }
+}
+
+/// `go.yaml.in/yaml: line N: what`. The library's own words end with the places of what it was in the middle of.
+fn complaint(error: &serde_yaml_ng::Error) -> String {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default();
+    match error.location() {
+        Some(place) => format!("yaml: line {}: {what}", place.line()),
+        None => format!("yaml: {what}"),
     }
 }
 

@@ -91,6 +91,10 @@ fn prepare(control: &mut UnixStream) -> Result<Pid, Failed> {
     let _reaped = waitpid(middle, None);
     let number: Result<[u8; PID_BYTES], _> = number.map_err(broken("start the program"))?.try_into();
     let number = number.map(i32::from_le_bytes);
+    if number.is_err() {
+        // The middle process may have been killed between making the program's process and telling its number.
+        children().map_err(broken("look for the program"))?.into_iter().for_each(kill);
+    }
     let inside = Pid::from_raw(*number.as_ref().unwrap_or(&0));
     let failure = read_while_wanted(&error_read, usize::MAX, control, inside).map_err(broken("start the program"))?;
     match (number, failure.is_empty()) {
@@ -133,6 +137,12 @@ fn read_while_wanted(pipe: &OwnedFd, enough: usize, control: &UnixStream, writer
         }
     }
     Ok(all)
+}
+
+/// The processes whose parent is this one, which has one thread.
+fn children() -> io::Result<Vec<Pid>> {
+    let text = std::fs::read_to_string("/proc/thread-self/children")?;
+    Ok(text.split_whitespace().filter_map(|number| number.parse().ok()).map(Pid::from_raw).collect())
 }
 
 /// Kills a program with the children it made.

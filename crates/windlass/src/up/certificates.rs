@@ -64,12 +64,13 @@ impl Certificates {
     /// others: it was made when they were, or later.
     pub async fn keep(self, stop: CancellationToken) {
         let every = LOOK_EVERY.min(self.settings.certificate_validity / 6);
+        let mut kubeconfigs_owed = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(every) => {}
             }
-            match self.renew(Timestamp::now()) {
+            match self.renew(Timestamp::now(), &mut kubeconfigs_owed) {
                 Ok(renewed) if renewed.is_empty() => {}
                 Ok(renewed) => tracing::info!(renewed = renewed.join(", "), "certificates renewed"),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "certificates not renewed, trying again"),
@@ -77,14 +78,20 @@ impl Certificates {
         }
     }
 
-    fn renew(&self, now: Timestamp) -> anyhow::Result<Vec<&'static str>> {
+    /// The kubeconfigs are owed from a failure on, whichever it was, until both are written: what was made before it is not
+    /// made again, and so would not tell.
+    fn renew(&self, now: Timestamp, kubeconfigs_owed: &mut bool) -> anyhow::Result<Vec<&'static str>> {
+        let owed_before = std::mem::replace(kubeconfigs_owed, true);
         let pki = ensure(&self.settings, now)?;
         self.apiserver.renew(&pki.apiserver)?;
         self.kubelet.renew(&pki.kubelet)?;
         self.apiserver_kubelet_client.renew(&pki.apiserver_kubelet_client)?;
-        if !pki.made.is_empty() {
-            self.write_kubeconfigs()?;
-        }
+        *kubeconfigs_owed = if owed_before || !pki.made.is_empty() {
+            let merged = self.write_kubeconfigs()?;
+            self.settings.merge_into.is_some() && !merged
+        } else {
+            false
+        };
         Ok(pki.made)
     }
 }
@@ -98,4 +105,36 @@ fn ensure(settings: &Settings, now: Timestamp) -> anyhow::Result<Pki> {
         cluster_domain: settings.cluster_domain.clone(),
     };
     Ok(Pki::ensure(&settings.data.join("pki"), &names, settings.certificate_validity, now)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Options;
+
+    #[test]
+    fn a_kubeconfig_that_could_not_be_written_is_owed() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocked = dir.path().join("blocked");
+        let options = Options {
+            data_dir: Some(dir.path().join("data")),
+            kubeconfig: Some(blocked.join("admin.conf")),
+            node_name: Some("n".to_owned()),
+            no_merge_kubeconfig: true,
+            ..Options::default()
+        };
+        let settings = options.resolve().unwrap();
+        let certificates = Certificates::ensure(&settings, &Progress::new()).unwrap();
+        let late = Timestamp::now() + settings.certificate_validity;
+        let mut owed = false;
+        // A file where its directory should be.
+        std::fs::write(&blocked, "").unwrap();
+        assert!(certificates.renew(late, &mut owed).is_err() && owed);
+        std::fs::remove_file(&blocked).unwrap();
+        assert!(certificates.renew(late, &mut owed).unwrap().is_empty(), "the leaves were saved the first time");
+        assert!(!owed && settings.kubeconfig.exists());
+        std::fs::remove_file(&settings.kubeconfig).unwrap();
+        assert!(certificates.renew(late, &mut owed).unwrap().is_empty());
+        assert!(!owed && !settings.kubeconfig.exists(), "what was not owed was written");
+    }
 }

@@ -79,13 +79,13 @@ async fn up(settings: &Settings) -> anyhow::Result<()> {
     ended
 }
 
-/// The directories that no other node may use, held for as long as the answer lives.
+/// The directories that no other node may use, held for as long as the answer lives. The data directory has our note then.
 fn lock(settings: &Settings) -> anyhow::Result<Vec<DirectoryLock>> {
-    let mut directories = vec![&settings.data];
-    directories.extend((!settings.control_plane_only).then_some(&settings.run));
-    let mut held = Vec::new();
-    for directory in directories {
-        held.push(DirectoryLock::take(directory)?);
+    let mut held = vec![DirectoryLock::take(&settings.data)?];
+    // At once: an `up` that fails from here on is still known to `reset`.
+    Running::begin(settings)?;
+    if !settings.control_plane_only {
+        held.push(DirectoryLock::take(&settings.run)?);
     }
     Ok(held)
 }

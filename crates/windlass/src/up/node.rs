@@ -51,6 +51,7 @@ pub async fn start(
         journal,
         server.client(UserInfo::new(format!("system:node:{}", settings.node_name), &["system:nodes"])),
     );
+    let reported = kubelet.reported();
     let token = stop.clone();
     components.spawn(async move { ("kubelet", kubelet.run(token).await.map_err(Into::into)) });
     let proxy = ServiceProxy::open(settings.proxy())?;
@@ -75,7 +76,7 @@ pub async fn start(
     });
     let admin = server.client(UserInfo::new("kubernetes-admin", &["system:masters"]));
     publish_dns(&admin, settings, bridge.gateway()).await.context("cannot publish the cluster's DNS")?;
-    ready(&admin, settings, progress, components).await?;
+    ready(reported, &admin, settings, progress, components).await?;
     progress.done("node", format_args!("{}  Ready", settings.node_name));
     Ok(())
 }
@@ -163,6 +164,7 @@ async fn publish_dns(client: &kube::Client, settings: &Settings, gateway: IpAddr
 
 /// Returns when the node is Ready. A component that ends before that is the reason why it never will be.
 async fn ready(
+    reported: impl Future<Output = ()>,
     client: &kube::Client,
     settings: &Settings,
     progress: &Progress,
@@ -170,7 +172,7 @@ async fn ready(
 ) -> anyhow::Result<()> {
     let tell = |what: &str| progress.note(format_args!("… {what}"));
     tokio::select! {
-        ready = becomes_ready(client, &settings.node_name, TELL_EVERY, READY_WITHIN, tell) => ready,
+        ready = becomes_ready(reported, client, &settings.node_name, TELL_EVERY, READY_WITHIN, tell) => ready,
         Some(ended) = components.join_next() => match ended {
             Ok((name, Err(error))) => Err(error.context(format!("{name} failed"))),
             Ok((name, Ok(()))) => bail!("{name} ended by itself"),
@@ -179,8 +181,10 @@ async fn ready(
     }
 }
 
-/// Waits for the node to be Ready and tells every `tell_every` what is missing; fails with that after `within`.
+/// Waits for the node to be Ready by the word of this process's kubelet, since an earlier one's may stand in the store;
+/// tells every `tell_every` what is missing; fails with that after `within`.
 async fn becomes_ready(
+    reported: impl Future<Output = ()>,
     client: &kube::Client,
     name: &str,
     tell_every: Duration,
@@ -192,6 +196,7 @@ async fn becomes_ready(
     let mut telling = tokio::time::interval(tell_every);
     telling.tick().await;
     let watching = async {
+        reported.await;
         loop {
             let only = WatchParams::default().fields(&format!("metadata.name={name}"));
             let mut events = std::pin::pin!(nodes.watch(&only, "0").await?);
@@ -259,7 +264,7 @@ mod tests {
         let told: Mutex<Vec<String>> = Mutex::default();
         let tell = |what: &str| told.lock().unwrap().push(what.to_owned());
         let short = Duration::from_millis(20);
-        let error = becomes_ready(&client, "n", short, short * 20, tell).await.unwrap_err().to_string();
+        let error = becomes_ready(async {}, &client, "n", short, short * 20, tell).await.unwrap_err().to_string();
         assert!(error.ends_with("the kubelet has not registered it"), "{error}");
         assert_eq!(told.lock().unwrap()[0], "waiting for node n: the kubelet has not registered it");
         let nodes: Api<Node> = Api::all(client.clone());
@@ -269,9 +274,12 @@ mod tests {
             .unwrap()
         };
         nodes.create(&Default::default(), &node("False")).await.unwrap();
-        let error = becomes_ready(&client, "n", short, short * 20, tell).await.unwrap_err().to_string();
+        let error = becomes_ready(async {}, &client, "n", short, short * 20, tell).await.unwrap_err().to_string();
         assert!(error.ends_with("no network"), "{error}");
         nodes.patch_status("n", &Default::default(), &Patch::Merge(node("True"))).await.unwrap();
-        becomes_ready(&client, "n", short, Duration::from_secs(60), tell).await.unwrap();
+        becomes_ready(async {}, &client, "n", short, Duration::from_secs(60), tell).await.unwrap();
+        // What the object says counts for nothing until this kubelet has spoken.
+        let silent = becomes_ready(std::future::pending(), &client, "n", short, short * 20, tell);
+        silent.await.unwrap_err();
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use runtime::start_ticks;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,8 @@ pub struct Running {
     pid: u32,
     /// When the process started, in clock ticks since boot: its number may be another's by now.
     start_ticks: u64,
-    /// Not with `--control-plane-only`: nothing was made then but files.
+    /// Whether a node may have left something on the host: not before `up` came so far, nor with
+    /// `--control-plane-only`, for nothing was made then but files.
     pub node: bool,
     pub run: PathBuf,
     pub bridge: String,
@@ -25,20 +26,33 @@ pub struct Running {
     pub merged_into: Option<PathBuf>,
 }
 
-fn path(data: &Path) -> PathBuf {
-    data.join("up.json")
-}
-
 impl Running {
-    /// Writes the note. The lock on the data directory has made sure that no other process runs there.
+    pub fn path(data: &Path) -> PathBuf {
+        data.join("up.json")
+    }
+
+    /// Writes the note before anything else is made: it is what makes the data directory known as one. The lock on that has
+    /// made sure that no other process runs there.
+    pub fn begin(settings: &Settings) -> anyhow::Result<()> {
+        Self::note(settings, false)
+    }
+
+    /// Writes the note before the node, if there is to be one, makes anything of the host.
     pub fn record(settings: &Settings) -> anyhow::Result<()> {
+        Self::note(settings, !settings.control_plane_only)
+    }
+
+    fn note(settings: &Settings, node: bool) -> anyhow::Result<()> {
         let pid = std::process::id();
         let before = Self::read(&settings.data)?;
+        if let Some(before) = &before {
+            before.check_names(settings)?;
+        }
         let running = Self {
             pid,
             start_ticks: start_ticks(pid).context("/proc does not know this process")?,
             // A node of an earlier time is still to be taken down.
-            node: !settings.control_plane_only || before.as_ref().is_some_and(|note| note.node),
+            node: node || before.as_ref().is_some_and(|note| note.node),
             run: settings.run.clone(),
             bridge: settings.bridge.clone(),
             cgroup_root: settings.cgroup_root.clone(),
@@ -50,12 +64,12 @@ impl Running {
     }
 
     fn write(&self, data: &Path) -> anyhow::Result<()> {
-        Ok(bootstrap::files::write_file(&path(data), &serde_json::to_vec_pretty(self)?, 0o644)?)
+        Ok(bootstrap::files::write_file(&Self::path(data), &serde_json::to_vec_pretty(self)?, 0o644)?)
     }
 
     /// The note of the latest `up` on this data, whether its process still runs or not.
     pub fn read(data: &Path) -> anyhow::Result<Option<Self>> {
-        let path = path(data);
+        let path = Self::path(data);
         let text = bootstrap::files::read_if_present(&path).map_err(|error| match error.source.kind() {
             std::io::ErrorKind::PermissionDenied => {
                 anyhow::anyhow!("{error}: if the node was started by root, run this as root (sudo windlass ...)")
@@ -65,6 +79,30 @@ impl Running {
         let Some(text) = text else { return Ok(None) };
         let running = serde_json::from_str(&text).with_context(|| format!("{}: not a note of ours", path.display()))?;
         Ok(Some(running))
+    }
+
+    /// Refuses other names than those of a node that is still to be taken down: what it made is found by them alone.
+    pub fn check_names(&self, settings: &Settings) -> anyhow::Result<()> {
+        if !self.node {
+            return Ok(());
+        }
+        // As paths, of which one may be written in several ways.
+        for (option, made, asked) in [
+            ("--run-dir", self.run.as_path(), settings.run.as_path()),
+            ("--bridge", Path::new(&self.bridge), Path::new(&settings.bridge)),
+            ("--cgroup-root", Path::new(&self.cgroup_root), Path::new(&settings.cgroup_root)),
+        ] {
+            if made != asked {
+                bail!(
+                    "{option} {}: the node of {data} was started with {option} {} and is not taken down yet: run `windlass \
+                     down --data-dir {data}` first",
+                    asked.display(),
+                    made.display(),
+                    data = settings.data.display(),
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Notes that the node was taken down. What outlives it, as logs and kubeconfigs, stays on the note for `reset`.
@@ -84,6 +122,48 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Options;
+
+    fn settings(data: &Path, bridge: Option<&str>) -> Settings {
+        let options = Options {
+            data_dir: Some(data.to_owned()),
+            node_name: Some("n".to_owned()),
+            bridge: bridge.map(str::to_owned),
+            no_merge_kubeconfig: true,
+            ..Options::default()
+        };
+        options.resolve().unwrap()
+    }
+
+    #[test]
+    fn a_node_keeps_its_names_until_it_is_taken_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path();
+        let note = || Running::read(data).unwrap().map(|note| (note.node, note.bridge)).unwrap();
+        // An `up` that ended before the node made anything binds to nothing.
+        Running::begin(&settings(data, Some("b0"))).unwrap();
+        assert_eq!(note(), (false, "b0".to_owned()));
+        Running::record(&settings(data, Some("b1"))).unwrap();
+        assert_eq!(note(), (true, "b1".to_owned()));
+        let told = Running::begin(&settings(data, Some("b2"))).unwrap_err().to_string();
+        let wanted = format!(
+            "--bridge b2: the node of {data} was started with --bridge b1 and is not taken down yet: run `windlass down \
+             --data-dir {data}` first",
+            data = data.display()
+        );
+        assert_eq!(told, wanted);
+        assert!(Running::record(&Settings { run: "/run/other".into(), ..settings(data, None) }).is_err());
+        assert!(Running::record(&Settings { cgroup_root: "/other".to_owned(), ..settings(data, None) }).is_err());
+        assert_eq!(note(), (true, "b1".to_owned()));
+        // The same names, and one that was not given again, are the node's still.
+        Running::begin(&settings(data, Some("b1"))).unwrap();
+        Running::begin(&settings(data, None)).unwrap();
+        Running::record(&Settings { control_plane_only: true, ..settings(data, None) }).unwrap();
+        assert_eq!(note(), (true, "b1".to_owned()));
+        Running::taken_down(data).unwrap();
+        Running::begin(&settings(data, Some("b2"))).unwrap();
+        assert_eq!(note(), (false, "b2".to_owned()));
+    }
 
     #[test]
     fn a_process_is_known_by_its_start_as_well() {

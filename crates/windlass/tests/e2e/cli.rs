@@ -97,7 +97,7 @@ impl Drop for Running {
 }
 
 fn control_plane() {
-    let (nobody, number) = (Nobody::new(), Node::new(8));
+    let (nobody, number) = (Nobody::new(), Node::new(12));
     let port = number.port().to_string();
     let config = nobody.path("windlass.yaml");
     std::fs::write(&config, format!("control-plane-only: true\nsecure-port: {port}\n")).unwrap();

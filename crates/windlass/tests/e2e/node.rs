@@ -187,6 +187,18 @@ impl Node {
         limits.into_iter().find(|path| path.exists()).unwrap()
     }
 
+    /// How many processes each container of a pod has that has any, whether or not somebody still knows of it.
+    pub fn container_processes(&self, pod_uid: &str) -> Vec<usize> {
+        let root = self.process_limit().parent().unwrap().to_owned();
+        let classes = [root.join("besteffort"), root.join("burstable"), root];
+        let mut pods = classes.into_iter().map(|class| class.join(format!("pod{pod_uid}")));
+        let pod = pods.find(|path| path.exists()).unwrap_or_else(|| panic!("no cgroup of pod {pod_uid}"));
+        let groups = std::fs::read_dir(pod).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+        let processes =
+            groups.map(|group| std::fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count());
+        processes.filter(|count| *count > 0).collect()
+    }
+
     /// Mounts, interfaces, rules, cgroups and processes of this node that are still there.
     pub fn left_behind(&self) -> Vec<String> {
         let place = self.directory.path().display().to_string();

@@ -20,8 +20,18 @@ fn formats(ns: &Namespace) {
     assert!(ns.kubectl(&["get", "configmap", "c", "-o", "json"]).contains("\"k\": \"v\""));
     assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "name"]), "configmap/c\n");
     assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "jsonpath={.data.k}"]), "v");
+    assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "jsonpath-as-json={.data.k}"]), "[\n    \"v\"\n]\n");
+    assert!(ns.kubectl(&["get", "configmap", "c", "-o", "kyaml"]).contains("k: \"v\""));
     assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "go-template={{.data.k}}"]), "v");
     assert_eq!(ns.kubectl(&["get", "configmap", "c", "-o", "custom-columns=N:.metadata.name", "--no-headers"]), "c\n");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let from_file = |format: &str, text: &str| {
+        std::fs::write(file.path(), text).unwrap();
+        ns.kubectl(&["get", "configmap", "c", "-o", &format!("{format}={}", file.path().display())])
+    };
+    assert_eq!(from_file("jsonpath-file", "{.data.k}"), "v");
+    assert_eq!(from_file("go-template-file", "{{.data.k}}"), "v");
+    assert_eq!(from_file("custom-columns-file", "N\n.metadata.name\n"), "N\nc\n");
     let wide = ns.kubectl(&["get", "nodes", "-o", "wide"]);
     assert!(wide.contains("CONTAINER-RUNTIME") && wide.contains("windlass://"), "{wide}");
     assert!(ns.kubectl(&["get", "all", "-A"]).contains("service/kubernetes"));
