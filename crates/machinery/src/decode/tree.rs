@@ -43,13 +43,15 @@ pub(super) fn from_yaml(bytes: &[u8]) -> Result<Tree, String> {
     }
 }
 
-/// `go.yaml.in/yaml: line N: what`. The library's own words end with the places of what it was in the middle of.
+/// `go.yaml.in/yaml/v2 decode.go: parser.fail`: the line counts from one where the scanner fails, and from zero, which is
+/// not told, where the parser does. The library's own words end with the places of what it was in the middle of.
 fn complaint(error: &serde_yaml_ng::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
-    match error.location() {
-        Some(place) => format!("yaml: line {}: {what}", place.line()),
-        None => format!("yaml: {what}"),
+    let by_parser = what.starts_with("did not find expected");
+    match error.location().map(|place| place.line() - usize::from(by_parser)) {
+        None | Some(0) => format!("yaml: {what}"),
+        Some(line) => format!("yaml: line {line}: {what}"),
     }
 }
 

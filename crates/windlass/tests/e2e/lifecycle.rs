@@ -227,7 +227,7 @@ fn second() {
 }
 
 fn reset() {
-    let node = Node::new(5);
+    let node = Node::new(9);
     let home = node.path("home");
     let merged = home.join(".kube/config");
     let mut up = node.windlass(&["up"]);
@@ -302,7 +302,7 @@ fn renewal() {
 }
 
 fn static_pod() {
-    let node = Node::start(9);
+    let node = Node::start(5);
     let ns = node.namespace("files");
     let manifest = node.path("data/manifests/web.yaml");
     std::fs::create_dir_all(manifest.parent().unwrap()).unwrap();
