@@ -50,7 +50,7 @@ if [ -n "${SELF:-}" ]; then
   upstream second 17453
   other=$work/second/kubeconfig
 else
-  "$windlass" up --control-plane-only --disable kube-scheduler,kube-controller-manager --data-dir "$work/data" --no-merge-kubeconfig \
+  "$windlass" up --control-plane-only --data-dir "$work/data" --no-merge-kubeconfig \
     --kubeconfig "$work/ours" --secure-port 17463 >"$work/up.log" 2>&1 &
   started+=($!)
   until [ -s "$work/ours" ]; do sleep 0.1; kill -0 "$!"; done

@@ -78,7 +78,7 @@ fn terminal(ns: &Namespace) {
     keys.write_all(b"readlink /proc/self/fd/0 /proc/self/fd/1 && echo is-a-\"terminal\"\n").unwrap();
     let shown = until("is-a-terminal");
     assert!(shown.contains("echo is-a-\"terminal\""), "what is typed is not echoed: {shown:?}");
-    assert_eq!(shown.matches("\n/dev/pts/").count(), 2, "{shown:?}");
+    assert_eq!(shown.matches("/dev/pts/0\r\n").count(), 2, "{shown:?}");
     keys.write_all(b"sleep 1000\n").unwrap();
     until("sleep 1000");
     eventually("the command runs", || ns.kubectl(&["exec", "main", "--", "ps"]).contains("sleep 1000").then_some(()));
