@@ -1,4 +1,4 @@
-//! Whether a text is a cron schedule, and why not.
+//! Cron schedules: five fields with names, ranges and steps, `@daily` and `@every 1h`; and what is wrong with a text that is none.
 //!
 //! `robfig/cron/v3 parser.go`, which upstream parses with: the grammar and the texts.
 
@@ -20,38 +20,78 @@ const FIELDS: [Bounds; 5] = [
     Bounds { low: 1, high: 12, names: MONTHS },
     Bounds { low: 0, high: 6, names: DAYS },
 ];
-const DESCRIPTORS: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
-/// What is wrong with a schedule; none when it is one.
+/// A schedule that was read.
+#[derive(Debug)]
+pub enum Schedule {
+    /// `@every`: the time from one to the next.
+    Every(Duration),
+    Fields(Fields),
+}
+
+/// The values that each field takes, as bits.
+#[derive(Debug)]
+pub struct Fields {
+    pub minutes: u64,
+    pub hours: u64,
+    pub days: u64,
+    pub months: u64,
+    /// From Sunday, which is 0.
+    pub weekdays: u64,
+    /// `*` in the day or in the weekday: both must fit then, otherwise either.
+    pub both_days: bool,
+}
+
+/// What is wrong with a schedule; none when it is one. A time zone before it is passed over: it has a complaint of its own.
 pub fn complaint(schedule: &str) -> Option<String> {
-    if schedule.is_empty() {
-        return Some("empty spec string".to_owned());
-    }
     let mut text = schedule;
     if text.starts_with("TZ=") || text.starts_with("CRON_TZ=") {
         text = text.split_once(' ').map_or("", |(_, rest)| rest.trim());
+        if text.is_empty() {
+            return Some(count_complaint(&[]));
+        }
     }
-    if text.starts_with('@') {
-        return descriptor(text).err();
-    }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != FIELDS.len() {
-        return Some(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
-    }
-    let mut parts = fields.iter().zip(&FIELDS).flat_map(|(field, bounds)| {
-        field.split(',').filter(|part| !part.is_empty()).map(move |part| range(part, bounds))
-    });
-    parts.find_map(Result::err)
+    parse(text).err()
 }
 
-fn descriptor(text: &str) -> Result<(), String> {
-    if let Some(every) = text.strip_prefix("@every ") {
-        return match Duration::parse(every) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("failed to parse duration {text}: {error}")),
-        };
+fn count_complaint(fields: &[&str]) -> String {
+    format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "))
+}
+
+/// Reads a schedule without a time zone.
+///
+/// # Errors
+/// What is wrong with it, in the words of upstream's parser.
+pub fn parse(text: &str) -> Result<Schedule, String> {
+    if text.is_empty() {
+        return Err("empty spec string".to_owned());
     }
-    if DESCRIPTORS.contains(&text) { Ok(()) } else { Err(format!("unrecognized descriptor: {text}")) }
+    if let Some(every) = text.strip_prefix("@every ") {
+        let every = Duration::parse(every).map_err(|error| format!("failed to parse duration {text}: {error}"))?;
+        return Ok(Schedule::Every(every));
+    }
+    let fields = match text {
+        "@yearly" | "@annually" => "0 0 1 1 *",
+        "@monthly" => "0 0 1 * *",
+        "@weekly" => "0 0 * * 0",
+        "@daily" | "@midnight" => "0 0 * * *",
+        "@hourly" => "0 * * * *",
+        other if other.starts_with('@') => return Err(format!("unrecognized descriptor: {other}")),
+        other => other,
+    };
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return Err(count_complaint(&fields));
+    }
+    let mut sets = [(0, false); FIELDS.len()];
+    for ((set, field), bounds) in sets.iter_mut().zip(fields).zip(&FIELDS) {
+        for part in field.split(',').filter(|part| !part.is_empty()) {
+            let (bits, star) = range(part, bounds)?;
+            *set = (set.0 | bits, set.1 || star);
+        }
+    }
+    let [(minutes, _), (hours, _), (days, any_day), (months, _), (weekdays, any_weekday)] = sets;
+    Ok(Schedule::Fields(Fields { minutes, hours, days, months, weekdays, both_days: any_day || any_weekday }))
 }
 
 fn number(text: &str) -> Result<u32, String> {
@@ -73,7 +113,8 @@ fn number_or_name(text: &str, bounds: &Bounds) -> Result<u32, String> {
     }
 }
 
-fn range(text: &str, bounds: &Bounds) -> Result<(), String> {
+/// `*`, `3`, `1-5`, `*/2`, `1-5/2`, `3/5`: the bits, and whether it is a star without a step.
+fn range(text: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
     let halves: Vec<&str> = text.split('/').collect();
     let ends: Vec<&str> = halves[0].split('-').collect();
     let (low, mut high) = match ends.as_slice() {
@@ -107,5 +148,6 @@ fn range(text: &str, bounds: &Bounds) -> Result<(), String> {
     if step == 0 {
         return Err(format!("step of range should be a positive number: {text}"));
     }
-    Ok(())
+    let bits = (low..=high).step_by(step as usize).fold(0, |bits, at| bits | 1 << at);
+    Ok((bits, matches!(ends[0], "*" | "?") && step == 1))
 }

@@ -1,6 +1,6 @@
 //! The kinds of the group `batch`: a file each.
 
-mod cron;
+pub mod cron;
 pub mod cron_job;
 pub mod job;
 mod validate;

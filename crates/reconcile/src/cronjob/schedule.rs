@@ -1,8 +1,9 @@
-//! Cron expressions as robfig/cron reads them: five fields, names, steps, `@daily` and `@every 1h`.
+//! The times of a cron expression, as robfig/cron counts them.
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
+use kinds::batch::cron::{self, Fields};
 
 /// When something happens.
 #[derive(Debug)]
@@ -11,131 +12,23 @@ pub enum Schedule {
     Spec(Box<Spec>),
 }
 
-/// Bits of the values a field takes.
+/// The fields of a schedule, applied to the clocks of a zone.
 #[derive(Debug)]
-pub struct Spec {
-    minutes: u64,
-    hours: u64,
-    days: u64,
-    months: u64,
-    weekdays: u64,
-    /// `*` in the day or in the weekday: both must fit then, otherwise either.
-    both_days: bool,
-}
+pub struct Spec(Fields);
 
 /// How far ahead a date is looked for: 29 February on a given weekday comes within 40 years, but upstream gives up
 /// after five.
 const YEARS_AHEAD_MAX: i16 = 5;
 
-const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-struct Bounds {
-    low: u32,
-    high: u32,
-    names: &'static [&'static str],
-}
-
-const BOUNDS: [Bounds; 5] = [
-    Bounds { low: 0, high: 59, names: &[] },
-    Bounds { low: 0, high: 23, names: &[] },
-    Bounds { low: 1, high: 31, names: &[] },
-    Bounds { low: 1, high: 12, names: MONTHS },
-    Bounds { low: 0, high: 6, names: WEEKDAYS },
-];
-
 /// Reads an expression.
 pub fn parse(text: &str) -> Result<Schedule, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err("empty spec string".into());
-    }
-    if let Some(every) = text.strip_prefix("@every ") {
-        let parsed = machinery::duration::Duration::parse(every)
-            .map_err(|error| format!("failed to parse duration {text}: {error}"))?;
-        let seconds = SignedDuration::from_nanos(parsed.nanos).as_secs().max(1);
-        return Ok(Schedule::Every(SignedDuration::from_secs(seconds)));
-    }
-    let fields = match text {
-        "@yearly" | "@annually" => "0 0 1 1 *",
-        "@monthly" => "0 0 1 * *",
-        "@weekly" => "0 0 * * 0",
-        "@daily" | "@midnight" => "0 0 * * *",
-        "@hourly" => "0 * * * *",
-        other if other.starts_with('@') => return Err(format!("unrecognized descriptor: {other}")),
-        other => other,
-    };
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    if fields.len() != 5 {
-        return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
-    }
-    let mut sets = [(0, false); 5];
-    for (at, (field, bounds)) in fields.iter().zip(&BOUNDS).enumerate() {
-        for part in field.split(',') {
-            let (bits, star) = range(part, bounds)?;
-            sets[at] = (sets[at].0 | bits, sets[at].1 || star);
+    Ok(match cron::parse(text)? {
+        cron::Schedule::Every(every) => {
+            let seconds = SignedDuration::from_nanos(every.nanos).as_secs().max(1);
+            Schedule::Every(SignedDuration::from_secs(seconds))
         }
-    }
-    let [minutes, hours, days, months, weekdays] = sets;
-    Ok(Schedule::Spec(Box::new(Spec {
-        minutes: minutes.0,
-        hours: hours.0,
-        days: days.0,
-        months: months.0,
-        weekdays: weekdays.0,
-        both_days: days.1 || weekdays.1,
-    })))
-}
-
-/// `*`, `3`, `1-5`, `*/2`, `1-5/2`, `3/5`; true if it is a star without a step.
-fn range(text: &str, bounds: &Bounds) -> Result<(u64, bool), String> {
-    let (span, step) = match text.split_once('/') {
-        None => (text, None),
-        Some((span, step)) if !step.contains('/') => (span, Some(number(step, &[])?)),
-        Some(_) => return Err(format!("too many slashes: {text}")),
-    };
-    let mut star = false;
-    let (low, mut high) = match span.split_once('-') {
-        _ if span == "*" || span == "?" => {
-            star = true;
-            (bounds.low, bounds.high)
-        }
-        None => {
-            let low = number(span, bounds.names)?;
-            (low, low)
-        }
-        Some((_, high)) if high.contains('-') => return Err(format!("too many hyphens: {text}")),
-        Some((low, high)) => (number(low, bounds.names)?, number(high, bounds.names)?),
-    };
-    if step.is_some() && !span.contains('-') {
-        high = bounds.high;
-    }
-    let step = step.unwrap_or(1);
-    if step > 1 {
-        star = false;
-    }
-    if low < bounds.low {
-        return Err(format!("beginning of range ({low}) below minimum ({}): {text}", bounds.low));
-    }
-    if high > bounds.high {
-        return Err(format!("end of range ({high}) above maximum ({}): {text}", bounds.high));
-    }
-    if low > high {
-        return Err(format!("beginning of range ({low}) beyond end of range ({high}): {text}"));
-    }
-    if step == 0 {
-        return Err(format!("step of range should be a positive number: {text}"));
-    }
-    let bits = (low..=high).step_by(step as usize).fold(0, |bits, at| bits | 1 << at);
-    Ok((bits, star))
-}
-
-fn number(text: &str, names: &[&str]) -> Result<u32, String> {
-    let lower = text.to_ascii_lowercase();
-    if let Some(at) = names.iter().position(|name| *name == lower) {
-        return Ok(at as u32 + u32::from(names.len() == 12));
-    }
-    text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+        cron::Schedule::Fields(fields) => Schedule::Spec(Box::new(Spec(fields))),
+    })
 }
 
 impl Schedule {
@@ -170,7 +63,7 @@ impl Spec {
 
     /// The first such minute of one date.
     fn next_within(&self, date: Date, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        let hours = (0..24).filter(|h| self.hours >> h & 1 == 1);
+        let hours = (0..24).filter(|h| self.0.hours >> h & 1 == 1);
         let mut first: Option<Timestamp> = None;
         for local in hours.flat_map(|h| self.minutes_of(date, h)) {
             let shown = zone.to_ambiguous_timestamp(local);
@@ -192,14 +85,14 @@ impl Spec {
     }
 
     fn minutes_of(&self, date: Date, hour: i8) -> impl Iterator<Item = DateTime> {
-        (0..60).filter(|m| self.minutes >> m & 1 == 1).map(move |minute| date.at(hour, minute, 0, 0))
+        (0..60).filter(|m| self.0.minutes >> m & 1 == 1).map(move |minute| date.at(hour, minute, 0, 0))
     }
 
     fn takes(&self, date: Date) -> bool {
-        let day = self.days >> date.day() & 1 == 1;
-        let weekday = self.weekdays >> date.weekday().to_sunday_zero_offset() & 1 == 1;
-        let fits = if self.both_days { day && weekday } else { day || weekday };
-        self.months >> date.month() & 1 == 1 && fits
+        let day = self.0.days >> date.day() & 1 == 1;
+        let weekday = self.0.weekdays >> date.weekday().to_sunday_zero_offset() & 1 == 1;
+        let fits = if self.0.both_days { day && weekday } else { day || weekday };
+        self.0.months >> date.month() & 1 == 1 && fits
     }
 }
 
