@@ -13,45 +13,49 @@ pub fn affinity_fits(spec: &PodSpec, node: &Node) -> bool {
     }
     let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
     let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    required.is_none_or(|r| r.node_selector_terms.iter().any(|term| term_fits(term, node, labels)))
+    required.is_none_or(|r| r.node_selector_terms.iter().any(|term| term_fits(term, node)))
 }
 
-fn term_fits(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, String>) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or(&[]);
-    let fields = term.match_fields.as_deref().unwrap_or(&[]);
+/// One term of a node selector; one without any requirement fits no node.
+pub fn term_fits(term: &NodeSelectorTerm, node: &Node) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {
         return false;
     }
-    let name = node.metadata.name.clone().unwrap_or_default();
-    expressions.iter().all(|e| requirement_fits(e, labels.get(&e.key)))
-        && fields.iter().all(|f| f.key == "metadata.name" && requirement_fits(f, Some(&name)))
+    let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let name = |key: &str| node.metadata.name.as_deref().filter(|_| key == "metadata.name");
+    expressions.iter().all(|requirement| requirement_holds(requirement, label(&requirement.key)))
+        && fields.iter().all(|requirement| requirement_holds(requirement, name(&requirement.key)))
 }
 
-fn requirement_fits(rule: &NodeSelectorRequirement, value: Option<&String>) -> bool {
-    let listed = value.is_some_and(|v| rule.values.iter().flatten().any(|x| x == v));
-    let number = |text: &String| text.parse::<i64>().ok();
-    let bound = rule.values.iter().flatten().next().and_then(number);
-    match rule.operator.as_str() {
+/// kubernetes/kubernetes staging component-helpers/scheduling/corev1/nodeaffinity: one requirement, of labels or fields.
+fn requirement_holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|wanted| wanted == value));
+    let compared = || -> Option<(i64, i64)> { Some((value?.parse().ok()?, values.first()?.parse().ok()?)) };
+    match requirement.operator.as_str() {
         "In" => listed,
         "NotIn" => !listed,
         "Exists" => value.is_some(),
         "DoesNotExist" => value.is_none(),
-        "Gt" => value.and_then(number).zip(bound).is_some_and(|(v, b)| v > b),
-        "Lt" => value.and_then(number).zip(bound).is_some_and(|(v, b)| v < b),
+        "Gt" => compared().is_some_and(|(value, bound)| value > bound),
+        "Lt" => compared().is_some_and(|(value, bound)| value < bound),
         _ => false,
     }
 }
 
+/// kubernetes/kubernetes staging component-helpers/scheduling/corev1/helpers.go: an empty effect means every effect, an
+/// empty key with `Exists` every taint.
 pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or("");
-    let key = toleration.key.as_deref().unwrap_or("");
-    let value = taint.value.as_deref().unwrap_or("");
-    if (!effect.is_empty() && effect != taint.effect) || (!key.is_empty() && key != taint.key) {
+    let open_or =
+        |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == is);
+    if !open_or(&toleration.effect, &taint.effect) || !open_or(&toleration.key, &taint.key) {
         return false;
     }
-    match toleration.operator.as_deref().unwrap_or("") {
+    match toleration.operator.as_deref().unwrap_or("Equal") {
+        "" | "Equal" => toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""),
         "Exists" => true,
-        "" | "Equal" => !key.is_empty() && toleration.value.as_deref().unwrap_or("") == value,
         _ => false,
     }
 }

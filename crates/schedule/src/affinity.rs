@@ -1,8 +1,8 @@
-//! Selectors, parsed once: which nodes and which pods a term means.
+//! Selectors of pods, parsed once: which pods a term means.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodAffinityTerm};
+use k8s_openapi::api::core::v1::PodAffinityTerm;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::labels::Selector;
 
@@ -16,50 +16,6 @@ pub fn selector(selector: Option<&LabelSelector>) -> Selector {
         (expression.key.as_str(), expression.operator.as_str(), values)
     });
     Selector::from_typed(selector.match_labels.iter().flatten(), expressions).unwrap_or_else(|_| Selector::nothing())
-}
-
-/// kubernetes/kubernetes staging component-helpers/scheduling/corev1/nodeaffinity: one requirement, of labels or fields.
-fn requirement_holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = value.is_some_and(|value| values.iter().any(|wanted| wanted == value));
-    let compared = || -> Option<(i64, i64)> { Some((value?.parse().ok()?, values.first()?.parse().ok()?)) };
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compared().is_some_and(|(value, bound)| value > bound),
-        "Lt" => compared().is_some_and(|(value, bound)| value < bound),
-        _ => false,
-    }
-}
-
-/// A term without any requirement matches no node.
-pub fn node_term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    let name = |key: &str| node.metadata.name.as_deref().filter(|_| key == "metadata.name");
-    expressions.iter().all(|requirement| requirement_holds(requirement, label(&requirement.key)))
-        && fields.iter().all(|requirement| requirement_holds(requirement, name(&requirement.key)))
-}
-
-/// `spec.nodeSelector` and the required node affinity.
-pub fn pod_accepts_node(pod: &Pod, node: &Node) -> bool {
-    let Some(spec) = &pod.spec else { return true };
-    let none = Labels::new();
-    let labels = node.metadata.labels.as_ref().unwrap_or(&none);
-    if spec.node_selector.iter().flatten().any(|(key, value)| labels.get(key) != Some(value)) {
-        return false;
-    }
-    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
-    match affinity.and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref()) {
-        None => true,
-        Some(required) => required.node_selector_terms.iter().any(|term| node_term_matches(term, node)),
-    }
 }
 
 /// A pod affinity or anti-affinity term: pods in some namespaces, met in a node's topology.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, PreferredSchedulingTerm};
+use kinds::nodefit::{affinity_fits, term_fits};
 
 use super::{Happening, Prefilter, Rule, Unfit, normalise};
-use crate::affinity::{node_term_matches, pod_accepts_node};
 use crate::cycle::Cycle;
 use crate::node_view::NodeView;
 use crate::pod_view::PodView;
@@ -26,7 +26,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn accepts(pod: &PodView, node: &NodeView) -> bool {
-    node.node.as_ref().is_some_and(|node| pod_accepts_node(&pod.pod, node))
+    node.node.as_ref().is_some_and(|node| affinity_fits(pod.spec(), node))
 }
 
 fn required(pod: &PodView) -> &[NodeSelectorTerm] {
@@ -66,7 +66,7 @@ fn score(cycle: &Cycle, nodes: &[&NodeView]) -> Option<Vec<i64>> {
     }
     let score_of = |node: &&NodeView| -> i64 {
         let Some(object) = &node.node else { return 0 };
-        let matching = terms.iter().filter(|term| term.weight != 0 && node_term_matches(&term.preference, object));
+        let matching = terms.iter().filter(|term| term.weight != 0 && term_fits(&term.preference, object));
         matching.map(|term| i64::from(term.weight)).sum()
     };
     Some(normalise(nodes.iter().map(score_of).collect(), false))

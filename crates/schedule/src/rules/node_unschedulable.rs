@@ -1,8 +1,8 @@
 //! `NodeUnschedulable`: a cordoned node takes only pods that tolerate it.
 
 use k8s_openapi::api::core::v1::Taint;
+use kinds::nodefit::tolerates;
 
-use super::taint_toleration::tolerates;
 use super::{Happening, Rule, Unfit};
 use crate::node_view::NodeView;
 use crate::pod_view::PodView;

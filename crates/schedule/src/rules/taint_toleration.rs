@@ -1,6 +1,6 @@
 //! `TaintToleration`: a node's taints keep away who does not tolerate them.
 
-use k8s_openapi::api::core::v1::{Taint, Toleration};
+use kinds::nodefit::tolerates;
 
 use super::{Happening, Rule, Unfit, normalise};
 use crate::node_view::NodeView;
@@ -22,21 +22,6 @@ pub(super) const RULE: Rule = Rule {
     },
     ..Rule::new("TaintToleration", 3)
 };
-
-/// kubernetes/kubernetes staging component-helpers/scheduling/corev1/helpers.go: an empty effect means every effect, an
-/// empty key with `Exists` every taint.
-pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let open_or =
-        |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == is);
-    if !open_or(&toleration.effect, &taint.effect) || !open_or(&toleration.key, &taint.key) {
-        return false;
-    }
-    match toleration.operator.as_deref().unwrap_or("Equal") {
-        "" | "Equal" => toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""),
-        "Exists" => true,
-        _ => false,
-    }
-}
 
 /// A taint with `NoSchedule` or `NoExecute` that the pod does not tolerate.
 pub(crate) fn repels(pod: &PodView, node: &NodeView) -> bool {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
+use kinds::nodefit::affinity_fits;
 use machinery::labels::Selector;
 
 use super::taint_toleration::repels;
 use super::{Fit, Happening, Rule, SCORE_MAX, Unfit};
-use crate::affinity::{pod_accepts_node, selector};
+use crate::affinity::selector;
 use crate::cycle::Cycle;
 use crate::node_view::NodeView;
 use crate::pod_view::PodView;
@@ -59,7 +60,7 @@ impl Constraint {
     }
 
     fn counts_node(&self, pod: &PodView, node: &NodeView) -> bool {
-        let accepted = || node.node.as_ref().is_some_and(|node| pod_accepts_node(&pod.pod, node));
+        let accepted = || node.node.as_ref().is_some_and(|node| affinity_fits(pod.spec(), node));
         (!self.honors_affinity || accepted()) && (!self.honors_taints || !repels(pod, node))
     }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kinds::nodefit::term_fits;
 
 use super::{Fit, Happening, Prefilter, Rule, Unfit};
-use crate::affinity::{node_term_matches, selector};
+use crate::affinity::selector;
 use crate::amounts::units;
 use crate::cycle::Cycle;
 use crate::event::ClusterEvent;
@@ -125,7 +126,7 @@ fn reachable(volume: &PersistentVolume, node: &NodeView) -> bool {
     let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
     let Some(required) = affinity.and_then(|affinity| affinity.required.as_ref()) else { return true };
     let Some(object) = &node.node else { return false };
-    required.node_selector_terms.iter().any(|term| node_term_matches(term, object))
+    required.node_selector_terms.iter().any(|term| term_fits(term, object))
 }
 
 /// A free volume that the claim could take: class, modes, size, selector.
