@@ -317,14 +317,13 @@ pub trait Runtime: Send + Sync + 'static {
     async fn image(&self, image: &str) -> Result<Option<Image>, RuntimeError>;
     async fn images(&self) -> Result<Vec<Image>, RuntimeError>;
     async fn remove_image(&self, image: &str) -> Result<(), RuntimeError>;
-    /// Bytes used by images and by container layers, and the file system they are on (capacity, available).
+    /// Bytes used by images, and the file system they are on. Asked every few seconds: it looks at no container.
     async fn image_usage(&self) -> Result<ImageUsage, RuntimeError>;
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct ImageUsage {
     pub image_bytes: u64,
-    pub container_bytes: u64,
     pub capacity_bytes: u64,
     pub available_bytes: u64,
     pub inodes: u64,

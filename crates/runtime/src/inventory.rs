@@ -124,7 +124,6 @@ pub fn usage(local: &Local) -> io::Result<ImageUsage> {
     let disk = rustix::fs::statvfs(&local.config.data)?;
     Ok(ImageUsage {
         image_bytes: local.images.store.used_bytes(),
-        container_bytes: used_bytes(&local.layout.containers()),
         capacity_bytes: disk.f_blocks * disk.f_frsize,
         available_bytes: disk.f_bavail * disk.f_frsize,
         inodes: disk.f_files,
