@@ -108,8 +108,8 @@ func catalog(bin string) ([]image, error) {
 		return nil, err
 	}
 	images := []image{agnhost}
-	for _, make := range []func(bin, sources string) ([]image, error){small, shells, servers} {
-		more, err := make(bin, sources)
+	for _, assemble := range []func(bin string) ([]image, error){small, shells, servers} {
+		more, err := assemble(bin)
 		if err != nil {
 			return nil, err
 		}
@@ -159,15 +159,15 @@ func agnhost(bin, sources string) (image, error) {
 // accounts are the users and groups that agnhost's image has beside root.
 func accounts() (users, groups entry) {
 	const name, group = "user-defined-in-image", "group-defined-in-image"
-	passwd := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n" +
+	userLines := "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n" +
 		name + ":x:1000:1000::/home/" + name + ":/bin/sh\n"
-	group_ := "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n" + name + ":x:1000:\n" + group + ":x:50000:" + name + "\n"
-	return entry{path: "etc/passwd", content: []byte(passwd), mode: 0o644},
-		entry{path: "etc/group", content: []byte(group_), mode: 0o644}
+	groupLines := "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n" + name + ":x:1000:\n" + group + ":x:50000:" + name + "\n"
+	return entry{path: "etc/passwd", content: []byte(userLines), mode: 0o644},
+		entry{path: "etc/group", content: []byte(groupLines), mode: 0o644}
 }
 
 // small are images of hardly more than one program.
-func small(bin, _ string) ([]image, error) {
+func small(bin string) ([]image, error) {
 	agnhost, err := program(bin, "agnhost", "pause")
 	if err != nil {
 		return nil, err
@@ -191,7 +191,7 @@ func small(bin, _ string) ([]image, error) {
 }
 
 // shells are images that pods run commands in.
-func shells(bin, _ string) ([]image, error) {
+func shells(bin string) ([]image, error) {
 	content, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		return nil, fmt.Errorf("Debian's busybox-static: %w", err)
@@ -241,7 +241,7 @@ http {
 `
 
 // servers are the web servers that workloads are made of.
-func servers(_, _ string) ([]image, error) {
+func servers(_ string) ([]image, error) {
 	page := "<!DOCTYPE html>\n<html><head><title>Welcome to nginx!</title></head><body><h1>Welcome to nginx!</h1></body></html>\n"
 	entries := []entry{
 		{path: "etc/nginx/nginx.conf", content: []byte(nginxConfiguration), mode: 0o644},

@@ -1,7 +1,7 @@
 // Command report turns what the runs of this directory left in conformance/results into docs/conformance.md, and says
 // which specs of conformance/passing.txt no longer pass.
 //
-//	report suite JUNIT... -commit C -seconds S -nodes N   reads a run of the suite, writes results/suite.json
+//	report suite -commit C -seconds S -nodes N JUNIT...   reads a run of the suite, writes results/suite.json
 //	report write                                          writes docs/conformance.md from results/
 //	report regressions                                    prints specs of passing.txt that did not pass; fails if there are any
 package main
@@ -22,7 +22,7 @@ func main() {
 	case len(arguments) == 1 && arguments[0] == "regressions":
 		failed = regressions()
 	default:
-		failed = fmt.Errorf("usage: report suite JUNIT... | report write | report regressions")
+		failed = fmt.Errorf("usage: report suite [flags] JUNIT... | report write | report regressions")
 	}
 	if failed != nil {
 		fmt.Fprintln(os.Stderr, "report:", failed)
