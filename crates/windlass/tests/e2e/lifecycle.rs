@@ -133,7 +133,11 @@ fn runs_once(ns: &Namespace, pod: &str) {
     // One that the kill caught between making and starting is made once more, which counts as upstream counts it.
     let counted = |attempt: u32| status == format!("Running windlass://{uid}/c/{attempt} {attempt}");
     assert!(counted(0) || counted(1), "{pod}: {status}");
-    assert_eq!(ns.node.container_processes(uid), [1], "{pod}");
+    let why = || {
+        let name = format!("{}/{}", ns.name, pod.trim_start_matches("pod/"));
+        expect(ns.node.windlass(&["why", &name]).output().unwrap())
+    };
+    assert_eq!(ns.node.container_processes(uid), [1], "{pod}: {status}\n{}", why());
 }
 
 fn adoption() {
