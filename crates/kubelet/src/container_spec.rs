@@ -220,5 +220,13 @@ pub(crate) fn write_shared_files(host: &Host, pod: &Pod, addresses: &[IpAddr]) -
     let hostname = dns::sandbox_hostname(pod, &host.config.cluster_domain, &host.config.node_name);
     std::fs::write(dir.join("etc-hosts"), hosts)?;
     std::fs::write(dir.join("hostname"), hostname.unwrap_or(name) + "\n")?;
-    std::fs::write(dir.join("resolv.conf"), dns::resolver(pod, &host.dns()).render())
+    // The last one appears whole: with it all are there.
+    let unfinished = dir.join("resolv.conf.new");
+    std::fs::write(&unfinished, dns::resolver(pod, &host.dns()).render())?;
+    std::fs::rename(unfinished, dir.join("resolv.conf"))
+}
+
+/// Whether the files that every container of the pod shares have been written.
+pub(crate) fn has_shared_files(host: &Host, pod: &Pod) -> bool {
+    host.pod_dir(uid(pod)).join("resolv.conf").exists()
 }

@@ -55,27 +55,37 @@ async fn try_sandbox(context: &Arc<Context>, pod: &Arc<Pod>) -> Result<Vec<IpAdd
 
 /// Connects the sandbox and writes the files that depend on its addresses.
 async fn attach(context: &Arc<Context>, pod: &Arc<Pod>, sandbox: &Sandbox) -> Result<Vec<IpAddr>, String> {
-    let addresses = match container_spec::network(pod, sandbox) {
-        Some(network) => context.host.network.attach(&network).await.map_err(|error| error.to_string())?,
-        None => context.host.config.node_ips.clone(),
-    };
+    let addresses = connect(&context.host, pod, sandbox).await?;
     context.set_addresses(&addresses);
     context.set_namespace(sandbox.network_namespace.clone());
     container_spec::write_shared_files(&context.host, pod, &addresses).map_err(|error| error.to_string())?;
     Ok(addresses)
 }
 
-/// What is already there of a pod, with its addresses.
+/// The addresses of the sandbox, once it is on the network.
+async fn connect(host: &Host, pod: &Pod, sandbox: &Sandbox) -> Result<Vec<IpAddr>, String> {
+    match container_spec::network(pod, sandbox) {
+        Some(network) => host.network.attach(&network).await.map_err(|error| error.to_string()),
+        None => Ok(host.config.node_ips.clone()),
+    }
+}
+
+/// What is already there of a pod, with its addresses. A process that was killed on the way may have left it without the
+/// files of its containers; those that are there stay as they are, for containers have them mounted.
 pub(crate) async fn adopt(context: &Arc<Context>, pod: &Arc<Pod>, found: Inventory) -> Found {
-    let addresses = match container_spec::network(pod, &found.sandbox) {
-        Some(network) => match context.host.network.attach(&network).await {
-            Ok(addresses) => Some(addresses),
-            Err(error) => {
-                tracing::warn!(%error, pod = pod.metadata.name, "adopted pod has no network");
-                None
-            }
-        },
-        None => Some(context.host.config.node_ips.clone()),
+    let host = &context.host;
+    let connected = connect(host, pod, &found.sandbox).await.and_then(|addresses| {
+        if !container_spec::has_shared_files(host, pod) {
+            container_spec::write_shared_files(host, pod, &addresses).map_err(|error| error.to_string())?;
+        }
+        Ok(addresses)
+    });
+    let addresses = match connected {
+        Ok(addresses) => Some(addresses),
+        Err(error) => {
+            tracing::warn!(error, pod = pod.metadata.name, "adopted pod has no network");
+            None
+        }
     };
     context.set_addresses(addresses.as_deref().unwrap_or_default());
     context.set_namespace(found.sandbox.network_namespace.clone());

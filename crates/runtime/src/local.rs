@@ -1,7 +1,6 @@
 //! The runtime as the kubelet sees it: a table of containers, kept in step with the shims, and the port's verbs.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -78,7 +77,7 @@ pub struct Local {
     pub(crate) available: Vec<String>,
     pub(crate) burstable: Burstable,
     /// Two processes would take each other's containers for leftovers.
-    _alone: File,
+    _alone: lock::Locked,
     table: Mutex<HashMap<ContainerId, Entry>>,
     watchers: Mutex<Vec<mpsc::UnboundedSender<(ContainerId, Exit)>>>,
 }

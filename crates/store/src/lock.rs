@@ -10,7 +10,7 @@ use crate::error::Error;
 /// A directory that this process alone uses, for as long as this lives.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
@@ -47,11 +47,18 @@ impl DirectoryLock {
         if let Err(error) = write_pid(&mut file) {
             tracing::warn!(path = %path.display(), %error, "cannot note the pid of the directory's user");
         }
-        Ok(Self { _file: file, path })
+        Ok(Self { file, path })
     }
 
     /// Gives the directory up and removes the file, for one that is about to be deleted.
     pub fn remove(self) -> Result<(), Error> {
         std::fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing the file alone would leave the lock with a child that is just being made, until it executes its program.
+        let _freed = self.file.unlock();
     }
 }

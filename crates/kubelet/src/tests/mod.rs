@@ -115,9 +115,13 @@ async fn a_second_kubelet_adopts_what_the_first_left_running() {
     let api = first.api.clone();
     first.stop.cancel();
     first.task.await.unwrap().unwrap();
+    // As one that was killed on the way would leave it.
+    let files = ["etc-hosts", "hostname", "resolv.conf"].map(|name| first.dir.join("data/pods/u1").join(name));
+    files.iter().for_each(|file| std::fs::remove_file(file).unwrap());
     let second = World::new("adopt", runtime.clone(), api).await;
     until("adopted", || second.tape.story("u1").contains("adopted")).await;
     assert_eq!(runtime.starts(), 1, "nothing was started again");
+    until("what its containers need is there", || files.iter().all(|file| file.exists())).await;
     runtime.exit("c", 1);
     until("restarted", || second.api.pod("/status/containerStatuses/0/restartCount") == json!(1)).await;
     assert_eq!(runtime.starts(), 2);

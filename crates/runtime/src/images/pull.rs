@@ -18,7 +18,7 @@ use pods::ports::{Image, PullError, RegistryAuth};
 use tokio::io::AsyncWriteExt;
 
 use super::import::architecture;
-use super::lock::{Lease, exclusive_while_named};
+use super::lock::{Lease, Locked, exclusive_while_named};
 use super::reference::Reference;
 use super::store::{ConfigFile, Images};
 use super::unpack::{hex_digest, sha256};
@@ -107,7 +107,7 @@ pub struct Puller {
 /// The right to download one blob: within this process, and on its file among all.
 struct Turn {
     _here: tokio::sync::OwnedMutexGuard<()>,
-    _file: std::fs::File,
+    _file: Locked,
 }
 
 /// One way to an image.

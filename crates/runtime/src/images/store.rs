@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pods::ports::Image;
 use tokio::sync::watch;
 
-use super::lock::{self, Lease};
+use super::lock::{self, Lease, Locked};
 use super::reference::Reference;
 use super::unpack::{Unpacked, hex_digest, sha256, unpack};
 use crate::layout::{sync_directory, write_durably};
@@ -59,7 +59,7 @@ pub struct Images {
     /// Names of images that are being made here at this moment.
     coming: watch::Sender<BTreeSet<String>>,
     /// Held as long as the store is open.
-    _user: File,
+    _user: Locked,
 }
 
 /// The index as this process read or wrote it last.
@@ -189,7 +189,7 @@ impl Images {
     }
 
     /// The index, and the lock that keeps every other process from changing it.
-    fn locked(&self) -> io::Result<(File, MutexGuard<'_, Index>)> {
+    fn locked(&self) -> io::Result<(Locked, MutexGuard<'_, Index>)> {
         let held = lock::exclusive(&self.directory.join("index.lock"))?;
         Ok((held, self.fresh()?))
     }
