@@ -22,7 +22,7 @@ serve_images() {
   done
 }
 
-# Starts the node and waits until it is Ready.
+# Starts the node and waits until pods may be put on it.
 start_cluster() {
   cat >"$work/windlass.yaml" <<YAML
 compaction-interval: ${COMPACTION:-300}
@@ -35,6 +35,9 @@ YAML
   node=$!
   until grep -q 'Ready' "$work/up.log"; do
     kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
+    sleep 0.2
+  done
+  until [ -z "$(bin/kubectl --kubeconfig "$work/admin.conf" get nodes -o 'jsonpath={.items[*].spec.taints}')" ]; do
     sleep 0.2
   done
 }

@@ -4,35 +4,52 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kinds::Kind;
+use kinds::facts::Type;
+use kinds::kind::SchemaSource;
 use serde_json::Value;
 
-/// The selectable fields of what is stored under one prefix.
+/// The selectable fields of what is stored under one prefix, each with what it reads as where it is absent.
 #[derive(Clone, Debug, Default)]
-pub struct StoredFields(Vec<String>);
+pub struct StoredFields(Vec<(String, &'static str)>);
 
 impl StoredFields {
     pub fn of(kind: &Kind) -> StoredFields {
-        StoredFields(kind.fields.iter().map(|field| field.to_string()).collect())
+        StoredFields(kind.fields.iter().map(|field| (field.to_string(), absent(kind, field))).collect())
     }
 
     /// The fields' values in an object.
     pub fn values(&self, object: &Value) -> Vec<(String, String)> {
-        self.0.iter().map(|path| (path.clone(), field_value(object, path))).collect()
+        self.0.iter().map(|(path, absent)| (path.clone(), field_value(object, path, absent))).collect()
     }
 }
 
-/// What stands at a dotted path, as a field selector compares it: absent reads as empty.
-pub fn field_value(object: &Value, path: &str) -> String {
+/// What a field of the kind reads as where an object lacks it: the zero of its type.
+pub fn absent(kind: &Kind, path: &str) -> &'static str {
+    let SchemaSource::Facts(definition) = kind.schema else { return "" };
+    match kinds::facts::field_at(definition, stored_path(path).split('.')).map(|field| &field.of) {
+        Some(Type::Bool) => "false",
+        Some(Type::Int32 | Type::Int64) => "0",
+        _ => "",
+    }
+}
+
+/// Where the value of a selectable field stands; one of them is selected by another name than its own.
+fn stored_path(path: &str) -> &str {
+    if path == "status.successful" { "status.succeeded" } else { path }
+}
+
+/// What stands at a dotted path, as a field selector compares it.
+pub fn field_value(object: &Value, path: &str, absent: &str) -> String {
     let mut at = object;
-    for step in path.split('.') {
+    for step in stored_path(path).split('.') {
         match at.get(step) {
             Some(next) => at = next,
-            None => return String::new(),
+            None => return absent.to_owned(),
         }
     }
     match at {
         Value::String(text) => text.clone(),
-        Value::Null => String::new(),
+        Value::Null => absent.to_owned(),
         other => other.to_string(),
     }
 }

@@ -6,6 +6,7 @@ use machinery::labels::Selector;
 use machinery::status::Status;
 
 use crate::cache::Object;
+use crate::catalog;
 use crate::query::ListOptions;
 
 /// Which of a kind's objects a list or watch wants.
@@ -45,7 +46,7 @@ fn value(kind: &Kind, object: &Object, field: &str) -> String {
             Some((_, value)) => value.clone(),
             // A field of another version than the stored one.
             None => crate::registry::from_storage(kind, object.value())
-                .map(|value| crate::catalog::field_value(&value, field))
+                .map(|value| catalog::field_value(&value, field, catalog::absent(kind, field)))
                 .unwrap_or_default(),
         },
     }

@@ -193,6 +193,21 @@ pub fn definition(name: &str) -> Option<&'static Definition> {
     TABLE.get(name)?.definition()
 }
 
+/// The facts of the field at a path below a definition.
+pub fn field_at<'a>(name: &str, path: impl IntoIterator<Item = &'a str>) -> Option<&'static Field> {
+    let mut definition = definition(name);
+    let mut found = None;
+    for step in path {
+        let field = definition?.fields.get(step)?;
+        definition = match &field.of {
+            Type::Definition(name) => self::definition(name),
+            _ => None,
+        };
+        found = Some(field);
+    }
+    found
+}
+
 /// The names of all definitions, sorted.
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = TABLE.keys().copied().collect();

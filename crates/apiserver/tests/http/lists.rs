@@ -175,3 +175,23 @@ async fn a_watch_from_a_compacted_revision_is_told_to_list_again() {
     assert_eq!((event["type"].as_str(), event["object"]["reason"].as_str()), (Some("ERROR"), Some("Expired")));
     assert_eq!(event["object"]["code"], 410);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selected_field_that_is_absent_reads_as_the_zero_of_its_type() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "open"}});
+    assert_eq!(send(server, "POST", "/api/v1/nodes", &node).await.0, 201);
+    let closed =
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "closed"}, "spec": {"unschedulable": true}});
+    assert_eq!(send(server, "POST", "/api/v1/nodes", &closed).await.0, 201);
+    for (value, found) in [("false", "open"), ("true", "closed")] {
+        let (_, list) = get(server, &format!("/api/v1/nodes?fieldSelector=spec.unschedulable%3D{value}")).await;
+        assert_eq!(names(&list), [found]);
+    }
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "new"}, "spec": {"template": {
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    assert_eq!(send(server, "POST", "/apis/batch/v1/namespaces/default/jobs", &job).await.0, 201);
+    let (_, list) = get(server, "/apis/batch/v1/jobs?fieldSelector=status.successful%3D0").await;
+    assert_eq!(names(&list), ["new"]);
+}
