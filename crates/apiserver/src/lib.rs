@@ -45,6 +45,7 @@ mod table;
 mod usage;
 mod verbs;
 mod view;
+mod zero_times;
 
 pub use admit::UserInfo;
 pub use authn::token::{SECRET_ISSUER, Signer};

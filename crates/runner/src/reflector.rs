@@ -165,8 +165,8 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
         let line: Line<'_> = serde_json::from_slice(&line).map_err(unreadable)?;
         let object = line.object.get();
         match line.kind {
-            "ADDED" | "MODIFIED" => sink.apply(object).map_err(unreadable)?,
-            "DELETED" => sink.remove(object).map_err(unreadable)?,
+            "ADDED" | "MODIFIED" => leave_out_unreadable(sink.apply(object), object),
+            "DELETED" => leave_out_unreadable(sink.remove(object), object),
             "BOOKMARK" => {}
             _ => {
                 let status: serde_json::Value = serde_json::from_str(object).map_err(unreadable)?;
@@ -181,6 +181,13 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
         *revision = at.metadata.resource_version;
     }
     Ok(Ended::Closed)
+}
+
+/// One object that cannot be read must not keep the others from being seen.
+fn leave_out_unreadable(seen: Result<(), serde_json::Error>, object: &str) {
+    if let Err(error) = seen {
+        warn!(%error, object, "an object is left out");
+    }
 }
 
 fn selector(source: &Source) -> String {

@@ -1,4 +1,5 @@
-//! `certificatesigningrequests/approval`: only the conditions change.
+//! `certificatesigningrequests/approval`: of the spec and status only the conditions change.
+//! `kubernetes/kubernetes pkg/registry/certificates/certificates/strategy.go: csrApprovalStrategy`.
 
 use kinds::Subresource;
 use machinery::object;
@@ -32,11 +33,12 @@ pub async fn serve(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
             Some(given) => given.clone(),
             None => patch::patched(cx, payload, &old.value)?.0,
         };
-        let mut new = old.value.clone();
-        object::set_resource_version(&mut new, object::resource_version(&given));
-        if let Some(conditions) = given.pointer("/status/conditions") {
-            object::put(&mut new, &["status", "conditions"], stamped(conditions, cx));
+        let conditions = given.pointer("/status/conditions").map(|conditions| stamped(conditions, cx));
+        let mut new = given;
+        for part in ["spec", "status"] {
+            new[part] = old.value[part].clone();
         }
+        object::put(&mut new, &["status", "conditions"], conditions.unwrap_or_default());
         Ok(new)
     })
     .await?;

@@ -5,6 +5,7 @@ mod binding;
 mod ephemeral;
 mod eviction;
 mod finalize;
+mod links;
 mod location;
 mod proxy;
 mod scale;

@@ -16,6 +16,7 @@ use crate::authz;
 use crate::context::Cx;
 use crate::dial::{self, Address, Security};
 use crate::http::{Body, BoxError, HttpResponse};
+use crate::subresources::links::Links;
 use crate::subresources::location;
 
 /// Where a request goes.
@@ -24,6 +25,8 @@ struct Upstream {
     security: Security,
     path: String,
     query: String,
+    /// How the links of what it answers are made to lead through here.
+    links: Option<Links>,
 }
 
 pub async fn forward(cx: &Cx, subresource: &Subresource, request: Request<Body>) -> Result<HttpResponse, Status> {
@@ -37,7 +40,9 @@ pub async fn forward(cx: &Cx, subresource: &Subresource, request: Request<Body>)
     let upstream = match subresource {
         Subresource::Proxy => {
             let (address, security) = location::of(cx).await?;
-            Upstream { address, security, path: rest(cx, request.uri().path()), query: asked }
+            let path = rest(cx, request.uri().path());
+            let links = Some(links(&request, &path, &address));
+            Upstream { address, security, path, query: asked, links }
         }
         Subresource::Log => to_container(cx, "containerLogs", &asked).await?,
         Subresource::Exec => to_container(cx, "exec", &asked).await?,
@@ -97,7 +102,17 @@ async fn to_container(cx: &Cx, what: &str, asked: &str) -> Result<Upstream, Stat
             (format!("/{what}/{namespace}/{name}/{container}"), kubelet_streams(asked))
         }
     };
-    Ok(Upstream { address, security: Security::Kubelet, path, query })
+    Ok(Upstream { address, security: Security::Kubelet, path, query, links: None })
+}
+
+/// The links of a server whose root is reached by what stands before `path` in the request's path.
+fn links(request: &Request<Body>, path: &str, address: &Address) -> Links {
+    let whole = request.uri().path();
+    let called = request.headers().get(HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    Links {
+        prefix: whole.strip_suffix(path).unwrap_or(whole).to_owned(),
+        hosts: called.into_iter().chain([address.to_string()]).collect(),
+    }
 }
 
 /// What follows `proxy` in the path, with the slash it may end in.
@@ -204,7 +219,10 @@ async fn send(cx: &Cx, upstream: &Upstream, mut request: Request<Body>) -> Resul
     }
     let (mut parts, body) = answer.into_parts();
     strip_hop_headers(&mut parts.headers);
-    let body = body.map_err(|error| -> BoxError { Box::new(error) }).boxed_unsync();
+    let mut body = body.map_err(|error| -> BoxError { Box::new(error) }).boxed_unsync();
+    if let Some(links) = &upstream.links {
+        body = links.rewrite(&mut parts.headers, body);
+    }
     Ok(http::Response::from_parts(parts, body))
 }
 
@@ -228,6 +246,12 @@ fn outgoing(upstream: &Upstream, request: Request<Body>, upgrade: bool) -> Resul
         strip_hop_headers(&mut parts.headers);
     }
     parts.headers.remove(http::header::AUTHORIZATION);
+    if let Some(links) = &upstream.links {
+        // What is compressed could not be read, and its links not be rewritten.
+        parts.headers.remove(http::header::ACCEPT_ENCODING);
+        let called = HeaderValue::from_str(&format!("{}{}", links.prefix, upstream.path)).map_err(Status::internal)?;
+        parts.headers.insert(HeaderName::from_static("x-forwarded-uri"), called);
+    }
     let host = HeaderValue::from_str(&upstream.address.to_string()).map_err(Status::internal)?;
     parts.headers.insert(HOST, host);
     parts.extensions = http::Extensions::new();
