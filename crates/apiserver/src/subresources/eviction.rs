@@ -2,6 +2,7 @@
 //!
 //! `kubernetes/kubernetes pkg/registry/core/pod/storage/eviction.go: EvictionREST.Create`.
 
+use kinds::Subresource;
 use machinery::labels::Selector;
 use machinery::object;
 use machinery::status::{Cause, Status};
@@ -10,9 +11,11 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
-use crate::query::{DeleteOptions, Query};
-use crate::strategy::seconds;
+use crate::query::{DeleteOptions, Query, WriteOptions};
+use crate::strategy::{Part, seconds};
+use crate::subresources::binding::set_condition;
 use crate::verbs::delete;
+use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, respond};
 
 /// More disrupted pods than this and the budget's controller is behind.
@@ -36,6 +39,12 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     if needs_budget(&pod) {
         take_disruption(cx, &pod, options.dry_run).await?;
     }
+    if !options.dry_run {
+        let marked = mark(cx, &options).await?;
+        if options.resource_version.is_some() {
+            options.resource_version = Some(object::resource_version(&marked).to_owned());
+        }
+    }
     let one = cx.named(&cx.info.namespace, &cx.info.name);
     delete::delete_object(&one, &options).await?;
     respond::tree(
@@ -43,6 +52,28 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
         201,
         &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 }),
     )
+}
+
+/// Says in the pod's status why it goes: a Job may have a rule for that.
+async fn mark(cx: &Cx, options: &DeleteOptions) -> Result<Value, Status> {
+    let how = Update {
+        part: Part::Sub(Subresource::Status),
+        options: &WriteOptions::parse(&Query::default(), cx.user_agent(), "update")?,
+        tracking: Tracking::Update,
+        unconditional: true,
+    };
+    let marked = write::update(cx, &how, |old| {
+        delete::check_preconditions(cx, old, options)?;
+        let mut pod = old.value.clone();
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastTransitionTime": seconds(cx.now),
+        });
+        set_condition(&mut pod, condition);
+        object::metadata_mut(&mut pod).remove("resourceVersion");
+        Ok(pod)
+    });
+    marked.await?.ok_or_else(|| cx.not_found())
 }
 
 /// A pod that has ended, has not begun, or is going anyway is nobody's loss.

@@ -119,7 +119,8 @@ fn put_on_record(cx: &Cx, old: &Value, new: &Value) {
     journal.write(Timestamp::now(), Record::new(subject, What::DeletionRequested { by, grace_seconds }));
 }
 
-fn check_preconditions(cx: &Cx, old: &Stored, options: &DeleteOptions) -> Result<(), Status> {
+/// 409 unless the object is the one that was meant.
+pub fn check_preconditions(cx: &Cx, old: &Stored, options: &DeleteOptions) -> Result<(), Status> {
     let wants = |wanted: &Option<String>, is: &str, what: &str, meta: &str| match wanted {
         Some(wanted) if wanted != is => {
             let words = format!("Precondition failed: {what} in precondition: {wanted}, {meta} in object meta: {is}");

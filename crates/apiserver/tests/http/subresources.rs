@@ -195,9 +195,17 @@ async fn an_eviction_asks_the_disruption_budget() {
     let dry = evict("p", "?dryRun=All").await;
     assert_eq!((dry.0, get(server, &format!("{PODS}/p")).await.0), (201, 200));
     assert_eq!(get(server, &format!("{budgets}/b")).await.1["status"]["disruptionsAllowed"], 1);
+    let held = json!({"metadata": {"finalizers": ["example.com/held"]}});
+    assert_eq!(merge(server, &format!("{PODS}/p"), &held).await.0, 200);
     let done = evict("p", "").await;
     assert_eq!((done.0, done.1["status"].as_str()), (201, Some("Success")), "{}", done.1);
-    assert_eq!(get(server, &format!("{PODS}/p")).await.0, 404);
+    let (_, going) = get(server, &format!("{PODS}/p")).await;
+    let condition = going["status"]["conditions"].as_array().unwrap().last().unwrap();
+    assert_eq!(
+        (&condition["type"], &condition["reason"]),
+        (&json!("DisruptionTarget"), &json!("EvictionByEvictionAPI"))
+    );
+    assert!(going["metadata"]["deletionTimestamp"].is_string(), "{going}");
     let (_, spent) = get(server, &format!("{budgets}/b")).await;
     assert_eq!(spent["status"]["disruptionsAllowed"], 0);
     assert!(spent["status"]["disruptedPods"]["p"].is_string(), "{spent}");
