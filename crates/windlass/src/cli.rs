@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Options;
+use crate::config::{Options, Part};
 use crate::{down, image, up, version, why};
 
 /// A complete Kubernetes in one binary.
@@ -24,6 +24,9 @@ pub enum Command {
         /// No node: an API server, controllers and scheduler, without root
         #[arg(long)]
         control_plane_only: bool,
+        /// Leave a part out, as another program takes its place; may be repeated
+        #[arg(long, value_name = "PART", value_delimiter = ',')]
+        disable: Vec<Part>,
     },
     /// Stop the node's pods and remove every mount, namespace, cgroup, interface and rule it made
     Down,
@@ -50,7 +53,10 @@ pub enum Command {
 
 pub fn run() -> anyhow::Result<()> {
     let mut cli = Cli::parse();
-    cli.options.control_plane_only = matches!(cli.command, Command::Up { control_plane_only: true });
+    if let Command::Up { control_plane_only, disable } = &cli.command {
+        cli.options.control_plane_only = *control_plane_only;
+        cli.options.disable.clone_from(disable);
+    }
     match cli.command {
         Command::Version => {
             println!("windlass {}", version::TEXT);

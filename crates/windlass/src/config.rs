@@ -105,16 +105,37 @@ pub struct Options {
     #[arg(skip)]
     #[serde(default)]
     pub control_plane_only: bool,
+    /// An option of `up` alone on the command line
+    #[arg(skip)]
+    #[serde(default)]
+    pub disable: Vec<Part>,
     /// Mirrors and plain-HTTP registries; in the file only
     #[arg(skip)]
     #[serde(default)]
     pub registries: Vec<Registry>,
 }
 
+/// What can be left out of this process, as another program takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// The scheduler
+    Scheduler,
+    /// Every controller
+    Controllers,
+    /// The kubelet, and with it the container runtime, the pods' network, network policies and DNS
+    Kubelet,
+    /// The service proxy
+    Proxy,
+    /// The cluster's DNS server and its Service
+    Dns,
+}
+
 /// Every option decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub control_plane_only: bool,
+    pub disabled: Vec<Part>,
     pub data: PathBuf,
     pub run: PathBuf,
     pub node_name: String,
@@ -176,6 +197,7 @@ impl Options {
         let tls_san = if self.tls_san.is_empty() { file.tls_san } else { self.tls_san };
         Ok(Settings {
             control_plane_only,
+            disabled: if self.disable.is_empty() { file.disable } else { self.disable },
             run: (self.run_dir.or(file.run_dir))
                 .or_else(|| before.as_ref().map(|note| note.run.clone()))
                 .unwrap_or_else(|| PathBuf::from("/run/windlass")),
@@ -220,6 +242,21 @@ impl Options {
 }
 
 impl Settings {
+    /// Whether a part is to run in this process.
+    pub fn runs(&self, part: Part) -> bool {
+        let left_out = match part {
+            Part::Scheduler | Part::Controllers => false,
+            Part::Kubelet | Part::Proxy => self.control_plane_only,
+            Part::Dns => !self.runs(Part::Kubelet),
+        };
+        !left_out && !self.disabled.contains(&part)
+    }
+
+    /// Whether this process makes anything of the host but files.
+    pub fn runs_node(&self) -> bool {
+        self.runs(Part::Kubelet) || self.runs(Part::Proxy)
+    }
+
     /// The address of the `kubernetes` service: the first of the range.
     pub fn kubernetes_address(&self) -> IpAddr {
         self.service_range.nth(1).unwrap_or(self.service_range.address())
@@ -361,7 +398,9 @@ mod tests {
             data_dir: Some(dir.path().to_owned()),
             ..Options::default()
         };
-        let settings = Options { control_plane_only: true, ..options }.resolve().unwrap();
+        let settings =
+            Options { control_plane_only: true, disable: vec![Part::Scheduler], ..options }.resolve().unwrap();
+        assert!(settings.runs(Part::Controllers) && !settings.runs(Part::Scheduler) && !settings.runs_node());
         assert_eq!(settings.api.to_string(), "127.0.0.1:7443");
         assert_eq!(settings.node_name, "from-flag");
         assert_eq!(settings.node_range.to_string(), "10.9.0.0/24");
@@ -380,6 +419,9 @@ mod tests {
         std::fs::write(&path, "registries:\n- host: docker.io\n  mirrors: []\n").unwrap();
         let error = format!("{:#}", options().resolve().unwrap_err());
         assert!(error.contains("windlass.yaml") && error.contains("mirrors"), "{error}");
+        std::fs::write(&path, "disable: [kubelet, dsn]\n").unwrap();
+        let error = format!("{:#}", options().resolve().unwrap_err());
+        assert!(error.contains("dsn") && error.contains("`kubelet`"), "{error}");
         std::fs::write(&path, "service-cidr: nonsense\n").unwrap();
         let error = format!("{:#}", options().resolve().unwrap_err());
         assert!(error.contains("--service-cidr") && error.contains("nonsense"), "{error}");

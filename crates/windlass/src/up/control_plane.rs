@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Components;
 use super::certificates::Certificates;
 use super::keys::{ClusterAuthority, SecretTokens};
-use crate::config::Settings;
+use crate::config::{Part, Settings};
 use crate::progress::Progress;
 
 pub async fn start(
@@ -107,11 +107,22 @@ pub fn run_components(
     };
     let controllers = server.client(UserInfo::new("system:kube-controller-manager", &[]));
     let scheduler = server.client(UserInfo::new("system:kube-scheduler", &[]));
-    let token = stop.clone();
+    let (both, token) = ((settings.runs(Part::Controllers), settings.runs(Part::Scheduler)), stop.clone());
     let mut components = Components::new();
     components.spawn(async move {
-        let ended = runner::run_control_plane(controllers, scheduler, options, token).await;
-        ("controllers and scheduler", ended.map_err(Into::into))
+        let (name, ended) = match both {
+            (true, true) => {
+                let ended = runner::run_control_plane(controllers, scheduler, options, token).await;
+                ("controllers and scheduler", ended)
+            }
+            (true, false) => ("controllers", runner::run_controllers(controllers, options, token).await),
+            (false, true) => ("scheduler", runner::run_scheduler(scheduler, options, token).await),
+            (false, false) => {
+                token.cancelled().await;
+                ("no controllers or scheduler", Ok(()))
+            }
+        };
+        (name, ended.map_err(Into::into))
     });
     Ok(components)
 }

@@ -24,7 +24,7 @@ use certificates::Certificates;
 pub use running::Running;
 
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    if !settings.control_plane_only && !rustix::process::geteuid().is_root() {
+    if settings.runs_node() && !rustix::process::geteuid().is_root() {
         bail!(
             "a node needs root (containers, mounts, network): run `sudo windlass up`, or `windlass up --control-plane-only` \
              for an API server without a node"
@@ -60,7 +60,7 @@ async fn up(settings: &Settings) -> anyhow::Result<()> {
     progress.done("API server", settings.server_url());
     let merged = certificates.write_kubeconfigs()?;
     let mut components = control_plane::run_components(settings, &certificates.pki, &server, &journal, &stop)?;
-    if !settings.control_plane_only {
+    if settings.runs_node() {
         node::start(settings, &certificates, &server, journal, &progress, &stop, &mut components).await?;
     }
     tokio::spawn(certificates.keep(stop.clone()));
@@ -84,7 +84,7 @@ fn lock(settings: &Settings) -> anyhow::Result<Vec<DirectoryLock>> {
     let mut held = vec![DirectoryLock::take(&settings.data)?];
     // At once: an `up` that fails from here on is still known to `reset`.
     Running::begin(settings)?;
-    if !settings.control_plane_only {
+    if settings.runs_node() {
         held.push(DirectoryLock::take(&settings.run)?);
     }
     Ok(held)

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::Components;
 use super::certificates::Certificates;
 use crate::builtin;
-use crate::config::Settings;
+use crate::config::{Part, Settings};
 use crate::progress::Progress;
 use crate::version;
 
@@ -31,7 +31,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 /// As long as kubeadm waits for a kubelet.
 const READY_WITHIN: Duration = Duration::from_secs(240);
 
-/// Starts everything that makes this host a node, and waits until the node is Ready.
+/// Starts everything that makes this host a node, as far as it is not left out, and waits until the node is Ready.
 pub async fn start(
     settings: &Settings,
     certificates: &Certificates,
@@ -41,7 +41,12 @@ pub async fn start(
     stop: &CancellationToken,
     components: &mut Components,
 ) -> anyhow::Result<()> {
-    let bridge = settings.bridge();
+    if settings.runs(Part::Proxy) {
+        start_proxy(settings, server, stop, components)?;
+    }
+    if !settings.runs(Part::Kubelet) {
+        return Ok(());
+    }
     let (containers, network) = tokio::join!(containers(settings), network(settings));
     let (containers, network) = (containers?, network?);
     let kubelet = Kubelet::new(
@@ -54,12 +59,38 @@ pub async fn start(
     let reported = kubelet.reported();
     let token = stop.clone();
     components.spawn(async move { ("kubelet", kubelet.run(token).await.map_err(Into::into)) });
+    start_policies(settings, server, stop, components)?;
+    let admin = server.client(UserInfo::new("kubernetes-admin", &["system:masters"]));
+    if settings.runs(Part::Dns) {
+        start_dns(settings, server, stop, components).await?;
+        publish_dns(&admin, settings, settings.bridge().gateway()).await.context("cannot publish the cluster's DNS")?;
+    }
+    ready(reported, &admin, settings, progress, components).await?;
+    progress.done("node", format_args!("{}  Ready", settings.node_name));
+    Ok(())
+}
+
+fn start_proxy(
+    settings: &Settings,
+    server: &ApiServer,
+    stop: &CancellationToken,
+    components: &mut Components,
+) -> anyhow::Result<()> {
     let proxy = ServiceProxy::open(settings.proxy())?;
     let (client, token) = (server.client(UserInfo::new("system:kube-proxy", &[])), stop.clone());
     components.spawn(async move {
         proxy.run(client, token).await;
         ("kube-proxy", Ok(()))
     });
+    Ok(())
+}
+
+fn start_policies(
+    settings: &Settings,
+    server: &ApiServer,
+    stop: &CancellationToken,
+    components: &mut Components,
+) -> anyhow::Result<()> {
     let policies = NetworkPolicies::open(&settings.policies()).context("cannot set up network policies")?;
     let policy_user = UserInfo::new(admit::policy::NETWORK_POLICY_USER, &["system:serviceaccounts"]);
     let (client, token) = (server.client(policy_user), stop.clone());
@@ -67,17 +98,22 @@ pub async fn start(
         policies.run(client, token).await;
         ("network policies", Ok(()))
     });
-    let dns = dns(settings, bridge.gateway()).await?;
+    Ok(())
+}
+
+async fn start_dns(
+    settings: &Settings,
+    server: &ApiServer,
+    stop: &CancellationToken,
+    components: &mut Components,
+) -> anyhow::Result<()> {
+    let dns = dns(settings, settings.bridge().gateway()).await?;
     let dns_user = UserInfo::new(admit::policy::DNS_USER, &["system:serviceaccounts"]);
     let (client, token) = (server.client(dns_user), stop.clone());
     components.spawn(async move {
         dns.run(client, token).await;
         ("kube-dns", Ok(()))
     });
-    let admin = server.client(UserInfo::new("kubernetes-admin", &["system:masters"]));
-    publish_dns(&admin, settings, bridge.gateway()).await.context("cannot publish the cluster's DNS")?;
-    ready(reported, &admin, settings, progress, components).await?;
-    progress.done("node", format_args!("{}  Ready", settings.node_name));
     Ok(())
 }
 

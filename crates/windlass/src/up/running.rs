@@ -39,7 +39,7 @@ impl Running {
 
     /// Writes the note before the node, if there is to be one, makes anything of the host.
     pub fn record(settings: &Settings) -> anyhow::Result<()> {
-        Self::note(settings, !settings.control_plane_only)
+        Self::note(settings, settings.runs_node())
     }
 
     fn note(settings: &Settings, node: bool) -> anyhow::Result<()> {
