@@ -36,9 +36,9 @@ pub struct NetworkPolicies {
 }
 
 enum Seen {
-    Policy(Event<NetworkPolicy>),
-    Pod(Event<Pod>),
-    Namespace(Event<Namespace>),
+    Policy(Box<Event<NetworkPolicy>>),
+    Pod(Box<Event<Pod>>),
+    Namespace(Box<Event<Namespace>>),
 }
 
 /// What policies depend on, as the API server has it.
@@ -112,9 +112,9 @@ fn events(client: Client) -> BoxStream<'static, Result<Seen, watcher::Error>> {
     let pods = watch(Api::<Pod>::all(client.clone()), all()).default_backoff().modify(shrink);
     let namespaces = watch(Api::<Namespace>::all(client), all()).default_backoff();
     let streams = [
-        policies.map(|event| event.map(Seen::Policy)).boxed(),
-        pods.map(|event| event.map(Seen::Pod)).boxed(),
-        namespaces.map(|event| event.map(Seen::Namespace)).boxed(),
+        policies.map(|event| event.map(|event| Seen::Policy(Box::new(event)))).boxed(),
+        pods.map(|event| event.map(|event| Seen::Pod(Box::new(event)))).boxed(),
+        namespaces.map(|event| event.map(|event| Seen::Namespace(Box::new(event)))).boxed(),
     ];
     futures::stream::select_all(streams).boxed()
 }
@@ -137,9 +137,9 @@ fn shrink(pod: &mut Pod) {
 impl Cluster {
     fn apply(&mut self, seen: Seen) {
         match seen {
-            Seen::Policy(event) => self.policies.apply(event, &mut |_, _, _| {}),
-            Seen::Pod(event) => self.pods.apply(event, &mut |_, _, _| {}),
-            Seen::Namespace(event) => self.namespaces.apply(event, &mut |_, _, _| {}),
+            Seen::Policy(event) => self.policies.apply(*event, &mut |_, _, _| {}),
+            Seen::Pod(event) => self.pods.apply(*event, &mut |_, _, _| {}),
+            Seen::Namespace(event) => self.namespaces.apply(*event, &mut |_, _, _| {}),
         }
     }
 

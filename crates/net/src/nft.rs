@@ -454,7 +454,7 @@ impl Rule<'_, '_> {
     }
 
     /// Loads the map's value for the key starting at a register.
-    pub fn from_map(&mut self, map: &str, key: u32, value: u32) -> &mut Self {
+    pub fn map_lookup(&mut self, map: &str, key: u32, value: u32) -> &mut Self {
         self.expression("lookup", |body| {
             body.text(1, map);
             body.net_u32(2, key);
@@ -464,7 +464,7 @@ impl Rule<'_, '_> {
 
     /// Carries out the map's verdict for the key starting at a register.
     pub fn verdict_from(&mut self, map: &str, key: u32) -> &mut Self {
-        self.from_map(map, key, REG_VERDICT)
+        self.map_lookup(map, key, REG_VERDICT)
     }
 
     /// Puts the key into a dynamic set or lengthens its life there.

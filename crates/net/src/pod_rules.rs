@@ -68,10 +68,10 @@ impl PodRules<'_> {
     fn nat(&self, batch: &mut Batch) {
         batch.chain("host-ports");
         batch.rule("host-ports", |rule| {
-            rule.destination_key(REG).from_map(HOST_ADDRESS_PORTS, REG, REG + 4).destination_nat(REG + 4);
+            rule.destination_key(REG).map_lookup(HOST_ADDRESS_PORTS, REG, REG + 4).destination_nat(REG + 4);
         });
         batch.rule("host-ports", |rule| {
-            rule.port_key(REG).from_map(HOST_PORTS, REG, REG + 4).destination_nat(REG + 4);
+            rule.port_key(REG).map_lookup(HOST_PORTS, REG, REG + 4).destination_nat(REG + 4);
         });
         for (chain, hook) in [("nat-prerouting", Hook::Prerouting), ("nat-output", Hook::Output)] {
             batch.base_chain(chain, "nat", hook, -100);

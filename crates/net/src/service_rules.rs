@@ -147,7 +147,7 @@ impl Layout {
         });
         batch.rule("services", |rule| {
             rule.destination_key(REG).random_below(u32::from(SLOTS), REG + 3);
-            rule.from_map("slots", REG, REG + 4).destination_nat(REG + 4);
+            rule.map_lookup("slots", REG, REG + 4).destination_nat(REG + 4);
         });
         batch.rule("services", |rule| {
             rule.is_local(Address::Destination).verdict(&Verdict::Goto("node-ports".to_owned()));
@@ -161,7 +161,7 @@ impl Layout {
         });
         batch.rule("node-ports", |rule| {
             rule.port_key(REG).random_below(u32::from(SLOTS), REG + 2);
-            rule.from_map("node-slots", REG, REG + 4).destination_nat(REG + 4);
+            rule.map_lookup("node-slots", REG, REG + 4).destination_nat(REG + 4);
         });
         for (chain, hook) in [("nat-prerouting", Hook::Prerouting), ("nat-output", Hook::Output)] {
             batch.base_chain(chain, "nat", hook, -100);
@@ -252,7 +252,7 @@ impl Layout {
                 batch.add_elements(&map, elements.iter().map(|(key, value)| (&key[..], value)));
                 batch.rule(chain, |rule| {
                     rule.random_below(targets.len() as u32, REG);
-                    rule.from_map(&map, REG, REG + 4).destination_nat(REG + 4);
+                    rule.map_lookup(&map, REG, REG + 4).destination_nat(REG + 4);
                 });
             }
             Step::Sticky(targets, _) => {

@@ -13,6 +13,9 @@ use kube::{Api, Client, ResourceExt};
 
 type Slices = Vec<Arc<EndpointSlice>>;
 
+/// Gets an object that came, changed or went: its key, what it was, what it is.
+pub(crate) type Told<'a, K> = dyn FnMut(&str, Option<&K>, Option<&K>) + 'a;
+
 /// Objects of one kind by `namespace/name`.
 pub(crate) struct Cache<K> {
     pub objects: HashMap<String, Arc<K>>,
@@ -32,8 +35,8 @@ fn key<K: kube::Resource>(object: &K) -> String {
 }
 
 impl<K: kube::Resource> Cache<K> {
-    /// Applies an event; `changed` gets every object that came, changed or went, as (before, now).
-    pub fn apply(&mut self, event: Event<K>, changed: &mut dyn FnMut(&str, Option<&K>, Option<&K>)) {
+    /// Applies an event; `changed` gets every object that it touches.
+    pub fn apply(&mut self, event: Event<K>, changed: &mut Told<'_, K>) {
         match event {
             Event::Init => self.listed = Some(HashSet::new()),
             Event::InitApply(object) => {
@@ -54,13 +57,13 @@ impl<K: kube::Resource> Cache<K> {
         }
     }
 
-    fn put(&mut self, key: String, object: K, changed: &mut dyn FnMut(&str, Option<&K>, Option<&K>)) {
+    fn put(&mut self, key: String, object: K, changed: &mut Told<'_, K>) {
         let object = Arc::new(object);
         let before = self.objects.insert(key.clone(), object.clone());
         changed(&key, before.as_deref(), Some(&object));
     }
 
-    fn take(&mut self, key: &str, changed: &mut dyn FnMut(&str, Option<&K>, Option<&K>)) {
+    fn take(&mut self, key: &str, changed: &mut Told<'_, K>) {
         if let Some(before) = self.objects.remove(key) {
             changed(key, Some(&before), None);
         }
@@ -68,9 +71,9 @@ impl<K: kube::Resource> Cache<K> {
 }
 
 enum Seen {
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
-    Namespace(Event<Namespace>),
+    Service(Box<Event<Service>>),
+    Slice(Box<Event<EndpointSlice>>),
+    Namespace(Box<Event<Namespace>>),
 }
 
 /// What changed since the last look.
@@ -96,12 +99,15 @@ impl ServiceWatch {
     pub fn new(client: Client, with_namespaces: bool) -> ServiceWatch {
         let services = watch(Api::<Service>::all(client.clone()), watcher::Config::default());
         let slices = watch(Api::<EndpointSlice>::all(client.clone()), watcher::Config::default());
-        let services = services.default_backoff().map(|event| event.map(Seen::Service)).boxed();
-        let slices = slices.default_backoff().map(|event| event.map(Seen::Slice)).boxed();
+        let services =
+            services.default_backoff().map(|event| event.map(|event| Seen::Service(Box::new(event)))).boxed();
+        let slices = slices.default_backoff().map(|event| event.map(|event| Seen::Slice(Box::new(event)))).boxed();
         let mut streams = vec![services, slices];
         if with_namespaces {
             let namespaces = watch(Api::<Namespace>::all(client), watcher::Config::default());
-            streams.push(namespaces.default_backoff().map(|event| event.map(Seen::Namespace)).boxed());
+            streams.push(
+                namespaces.default_backoff().map(|event| event.map(|event| Seen::Namespace(Box::new(event)))).boxed(),
+            );
         }
         ServiceWatch {
             events: futures::stream::select_all(streams).boxed(),
@@ -137,17 +143,17 @@ impl ServiceWatch {
                 let mut note = |key: &str, _: Option<&Service>, _: Option<&Service>| {
                     changed.services.insert(key.to_owned());
                 };
-                self.services.apply(event, &mut note);
+                self.services.apply(*event, &mut note);
             }
             Seen::Namespace(event) => {
                 let mut note = |key: &str, _: Option<&Namespace>, _: Option<&Namespace>| {
                     changed.namespaces.insert(key.trim_start_matches('/').to_owned());
                 };
-                self.namespaces.apply(event, &mut note);
+                self.namespaces.apply(*event, &mut note);
             }
             Seen::Slice(event) => {
                 let mut touched: Vec<(String, String)> = Vec::new();
-                self.slices.apply(event, &mut |key, before, now| {
+                self.slices.apply(*event, &mut |key, before, now| {
                     for owner in [before, now].into_iter().flatten().filter_map(netplan::slice_service_key) {
                         touched.push((owner, key.to_owned()));
                     }

@@ -1,5 +1,7 @@
 //! Scripts and what they print. The shell starts itself for substitutions and pipes, so it is run as a program.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::process::Command;
 
 fn run(script: &str) -> (String, i32) {
