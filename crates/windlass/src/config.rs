@@ -185,10 +185,8 @@ impl Options {
             Some(text) => cidr("pod-cidr", Some(text), "")?,
             None => first.context("--cluster-cidr has no room for a node's pods")?,
         };
-        let bind = self.bind_address.or(file.bind_address).unwrap_or_else(|| match control_plane_only {
-            true => Ipv4Addr::LOCALHOST.into(),
-            false => Ipv4Addr::UNSPECIFIED.into(),
-        });
+        let anywhere = if control_plane_only { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let bind = self.bind_address.or(file.bind_address).unwrap_or(anywhere.into());
         let compaction = Duration::from_secs(self.compaction_interval.or(file.compaction_interval).unwrap_or(300));
         let kubeconfig = (self.kubeconfig.or(file.kubeconfig))
             .or_else(|| before.as_ref().map(|note| note.kubeconfig.clone()))
