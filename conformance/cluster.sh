@@ -2,6 +2,7 @@
 # Needs $windlass (the binary) and $work (a directory).
 
 registry_port=15000
+nodes=1
 cluster_flags=(
   --data-dir "$work/data" --run-dir "$work/run" --pod-logs-dir "$work/logs" --kubeconfig "$work/admin.conf" --no-merge-kubeconfig
   --config "$work/windlass.yaml" --node-name suite --secure-port 16443 --kubelet-port 16250 --bridge wlsuite0

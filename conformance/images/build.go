@@ -190,6 +190,13 @@ func small(bin string) ([]image, error) {
 	}, nil
 }
 
+// shell is busybox's own, but for one command: Debian's drops variables whose names hold dots or dashes, and could not
+// show them.
+const shell = `#!/bin/bash
+[ "$*" = "-c env" ] && exec env
+exec -a "$0" /usr/bin/busybox "$@"
+`
+
 // shells are images that pods run commands in.
 func shells(bin string) ([]image, error) {
 	content, err := os.ReadFile("/bin/busybox")
@@ -202,26 +209,26 @@ func shells(bin string) ([]image, error) {
 	}
 	entries := []entry{{path: "usr/bin/busybox", content: content, mode: 0o755}}
 	for _, applet := range strings.Fields(string(applets)) {
-		// Debian's busybox shell drops variables whose names hold dots or dashes: bash is the shell, as in the userland.
-		if applet != "sh" && applet != "busybox" && applet != "ash" {
+		if applet != "sh" && applet != "busybox" {
 			entries = append(entries, entry{path: "usr/bin/" + applet, target: "busybox", mode: 0o777})
 		}
 	}
+	entries = append(entries, entry{path: "usr/bin/sh", content: []byte(shell), mode: 0o755})
 	probe, err := program(bin, "nonewprivs", "usr/local/bin/nnp")
 	if err != nil {
 		return nil, err
 	}
 	probe.mode = 0o6755
-	shell := []string{"sh"}
+	start := []string{"sh"}
 	return []image{
 		{repository: "e2e-test-images/busybox", tags: []string{"1.36.1-1", "1.37.0-2"}, userland: true, entries: entries,
-			config: v1.Config{Cmd: shell}},
+			config: v1.Config{Cmd: start}},
 		{repository: "e2e-test-images/nonroot", tags: []string{"1.5"}, userland: true,
-			config: v1.Config{Cmd: shell, User: "1234"}},
+			config: v1.Config{Cmd: start, User: "1234"}},
 		{repository: "e2e-test-images/nonewprivs", tags: []string{"1.4"}, userland: true, entries: []entry{probe},
 			config: v1.Config{Cmd: []string{"nnp"}}},
 		{repository: "e2e-test-images/glibc-dns-testing", tags: []string{"2.1.1"}, userland: true,
-			config: v1.Config{Cmd: shell}},
+			config: v1.Config{Cmd: start}},
 	}, nil
 }
 

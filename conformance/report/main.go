@@ -4,6 +4,8 @@
 //	report suite -commit C -seconds S -nodes N JUNIT...   reads a run of the suite, writes results/suite.json
 //	report write                                          writes docs/conformance.md from results/
 //	report regressions                                    prints specs of passing.txt that did not pass; fails if there are any
+//	report accept                                         adds what passed in the run to passing.txt
+//	report quick                                          prints the specs of passing.txt that took less than a minute
 package main
 
 import (
@@ -21,8 +23,12 @@ func main() {
 		failed = write()
 	case len(arguments) == 1 && arguments[0] == "regressions":
 		failed = regressions()
+	case len(arguments) == 1 && arguments[0] == "accept":
+		failed = accept()
+	case len(arguments) == 1 && arguments[0] == "quick":
+		failed = quick()
 	default:
-		failed = fmt.Errorf("usage: report suite [flags] JUNIT... | report write | report regressions")
+		failed = fmt.Errorf("usage: report suite [flags] JUNIT... | report write | regressions | accept | quick")
 	}
 	if failed != nil {
 		fmt.Fprintln(os.Stderr, "report:", failed)

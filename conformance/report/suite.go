@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,10 +15,12 @@ import (
 
 // Paths from conformance/, where the programs of this directory are started.
 const (
-	suiteFile   = "results/suite.json"
 	passingFile = "passing.txt"
 	page        = "../docs/conformance.md"
 )
+
+// suiteFile holds one run of the suite: the whole one on record, or that of a part, which the environment places elsewhere.
+var suiteFile = cmp.Or(os.Getenv("SUITE_RESULT"), "results/suite.json")
 
 // Spec is one conformance spec of a run.
 type Spec struct {
@@ -99,7 +103,7 @@ func readSuite(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll("results", 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(suiteFile), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(suiteFile, append(content, '\n'), 0o644)
@@ -149,16 +153,13 @@ func regressions() error {
 	if err != nil {
 		return err
 	}
-	listed, err := os.ReadFile(passingFile)
+	listed, err := passing()
 	if err != nil {
 		return err
 	}
-	outcome := map[string]Spec{}
-	for _, spec := range run.Specs {
-		outcome[spec.Name] = spec
-	}
+	outcome := run.outcomes()
 	lost := 0
-	for _, name := range strings.Split(strings.TrimSpace(string(listed)), "\n") {
+	for _, name := range listed {
 		// A run of a part of the suite says nothing about the rest.
 		if spec, ran := outcome[name]; ran && !spec.Passed {
 			fmt.Printf("regression: %s: %s\n", name, spec.Cause)
@@ -169,4 +170,60 @@ func regressions() error {
 		return fmt.Errorf("%d specs of %s failed", lost, passingFile)
 	}
 	return nil
+}
+
+// quickSeconds is how long a spec may take that runs with every change.
+const quickSeconds = 60
+
+func quick() error {
+	run, err := suite()
+	if err != nil {
+		return err
+	}
+	listed, err := passing()
+	if err != nil {
+		return err
+	}
+	outcome := run.outcomes()
+	for _, name := range listed {
+		if spec, ran := outcome[name]; ran && spec.Seconds < quickSeconds {
+			fmt.Println(name)
+		}
+	}
+	return nil
+}
+
+func accept() error {
+	run, err := suite()
+	if err != nil {
+		return err
+	}
+	listed, err := passing()
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	for _, spec := range run.Specs {
+		if spec.Passed {
+			listed = append(listed, spec.Name)
+		}
+	}
+	slices.Sort(listed)
+	text := strings.Join(slices.Compact(listed), "\n") + "\n"
+	return os.WriteFile(passingFile, []byte(text), 0o644)
+}
+
+func passing() ([]string, error) {
+	content, err := os.ReadFile(passingFile)
+	if err != nil {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSpace(string(content)), "\n"), nil
+}
+
+func (run Suite) outcomes() map[string]Spec {
+	outcome := map[string]Spec{}
+	for _, spec := range run.Specs {
+		outcome[spec.Name] = spec
+	}
+	return outcome
 }
