@@ -8,49 +8,67 @@ use kinds::facts::Type;
 use kinds::kind::SchemaSource;
 use serde_json::Value;
 
-/// The selectable fields of what is stored under one prefix, each with what it reads as where it is absent.
+/// The selectable fields of what is stored under one prefix.
 #[derive(Clone, Debug, Default)]
-pub struct StoredFields(Vec<(String, &'static str)>);
+pub struct StoredFields(Vec<StoredField>);
+
+/// One field that can be selected, and how it is read.
+#[derive(Clone, Debug)]
+struct StoredField {
+    name: String,
+    /// Where its value stands; of several places the first that has one.
+    places: Vec<String>,
+    absent: &'static str,
+}
 
 impl StoredFields {
     pub fn of(kind: &Kind) -> StoredFields {
-        StoredFields(kind.fields.iter().map(|field| (field.to_string(), absent(kind, field))).collect())
+        StoredFields(kind.fields.iter().map(|name| StoredField::of(kind, name)).collect())
     }
 
     /// The fields' values in an object.
     pub fn values(&self, object: &Value) -> Vec<(String, String)> {
-        self.0.iter().map(|(path, absent)| (path.clone(), field_value(object, path, absent))).collect()
+        self.0.iter().map(|field| (field.name.clone(), field.value(object))).collect()
+    }
+}
+
+/// The value of one field of the kind in an object, as a field selector compares it.
+pub fn field_value(kind: &Kind, object: &Value, name: &str) -> String {
+    StoredField::of(kind, name).value(object)
+}
+
+impl StoredField {
+    fn of(kind: &Kind, name: &str) -> StoredField {
+        let elsewhere = kind.fields_elsewhere.iter().find(|(field, _)| *field == name);
+        let places =
+            elsewhere.map_or_else(|| vec![name.to_owned()], |(_, at)| at.iter().map(|p| (*p).to_owned()).collect());
+        let absent = places.first().map_or("", |place| zero(kind, place));
+        StoredField { name: name.to_owned(), places, absent }
+    }
+
+    fn value(&self, object: &Value) -> String {
+        let found = self.places.iter().find_map(|place| text_at(object, place).filter(|text| !text.is_empty()));
+        found.unwrap_or_else(|| self.absent.to_owned())
     }
 }
 
 /// What a field of the kind reads as where an object lacks it: the zero of its type.
-pub fn absent(kind: &Kind, path: &str) -> &'static str {
+fn zero(kind: &Kind, path: &str) -> &'static str {
     let SchemaSource::Facts(definition) = kind.schema else { return "" };
-    match kinds::facts::field_at(definition, stored_path(path).split('.')).map(|field| &field.of) {
+    match kinds::facts::field_at(definition, path.split('.')).map(|field| &field.of) {
         Some(Type::Bool) => "false",
         Some(Type::Int32 | Type::Int64) => "0",
         _ => "",
     }
 }
 
-/// Where the value of a selectable field stands; one of them is selected by another name than its own.
-fn stored_path(path: &str) -> &str {
-    if path == "status.successful" { "status.succeeded" } else { path }
-}
-
-/// What stands at a dotted path, as a field selector compares it.
-pub fn field_value(object: &Value, path: &str, absent: &str) -> String {
-    let mut at = object;
-    for step in stored_path(path).split('.') {
-        match at.get(step) {
-            Some(next) => at = next,
-            None => return absent.to_owned(),
-        }
-    }
+/// What stands at a dotted path, as text.
+fn text_at(object: &Value, path: &str) -> Option<String> {
+    let at = path.split('.').try_fold(object, |at, step| at.get(step))?;
     match at {
-        Value::String(text) => text.clone(),
-        Value::Null => absent.to_owned(),
-        other => other.to_string(),
+        Value::String(text) => Some(text.clone()),
+        Value::Null => None,
+        other => Some(other.to_string()),
     }
 }
 

@@ -46,7 +46,7 @@ fn value(kind: &Kind, object: &Object, field: &str) -> String {
             Some((_, value)) => value.clone(),
             // A field of another version than the stored one.
             None => crate::registry::from_storage(kind, object.value())
-                .map(|value| catalog::field_value(&value, field, catalog::absent(kind, field)))
+                .map(|value| catalog::field_value(kind, &value, field))
                 .unwrap_or_default(),
         },
     }

@@ -58,6 +58,7 @@ impl Kind {
             subresources: Cow::Owned(subresources(served)),
             generation: if has_status(served) { Generation::OfAll } else { Generation::OfEverything },
             fields: selectable(served),
+            fields_elsewhere: &[],
             columns: Columns::Paths(columns(served)),
             storage_prefix: Cow::Owned(format!("{group}/{plural}")),
             computed: None,

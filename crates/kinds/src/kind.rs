@@ -229,6 +229,8 @@ pub struct Kind {
     pub generation: Generation,
     /// What `fieldSelector` may name, besides `metadata.name` and `metadata.namespace`.
     pub fields: Cow<'static, [Str]>,
+    /// Those of them whose value stands elsewhere than their name says; of several places the first that has one.
+    pub fields_elsewhere: &'static [(&'static str, &'static [&'static str])],
     pub columns: Columns,
     /// The key's part between `/registry/` and the namespace or name: `services/specs`. Empty: nothing is stored.
     pub storage_prefix: Str,
@@ -276,6 +278,7 @@ pub struct Declaration {
     pub subresources: &'static [Subresource],
     pub generation: Generation,
     pub fields: &'static [Str],
+    pub fields_elsewhere: &'static [(&'static str, &'static [&'static str])],
     /// `None` prints name and age.
     pub columns: Option<BuiltInColumns>,
     /// Empty: the plural.
@@ -323,6 +326,7 @@ impl Declaration {
         subresources: &[],
         generation: Generation::None,
         fields: &[],
+        fields_elsewhere: &[],
         columns: None,
         storage_prefix: "",
         computed: None,
@@ -371,6 +375,7 @@ impl Declaration {
             subresources: Cow::Borrowed(self.subresources),
             generation: self.generation,
             fields: Cow::Borrowed(self.fields),
+            fields_elsewhere: self.fields_elsewhere,
             columns: match self.columns {
                 Some(BuiltInColumns { head, cells }) => Columns::BuiltIn { head, cells },
                 None => Columns::Generic,

@@ -12,6 +12,7 @@ use pods::ports::{ContainerId, Exit, Network, Runtime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 
+use crate::certificates::Certificates;
 use crate::config::KubeletConfig;
 use crate::events::Recorder;
 use crate::garbage::ImageAges;
@@ -57,6 +58,7 @@ pub(crate) struct Host {
     pub(crate) image_ages: ImageAges,
     pub(crate) events: Recorder,
     pub(crate) tokens: Tokens,
+    pub(crate) certificates: Certificates,
     pub(crate) machine: Machine,
     pub(crate) metrics: Metrics,
     pub(crate) pressure: Pressure,
@@ -87,6 +89,7 @@ impl Host {
             image_ages: ImageAges::default(),
             events: Recorder::new(client.clone(), &config.node_name),
             tokens: Tokens::default(),
+            certificates: Certificates::default(),
             machine: Machine::read(),
             metrics: Metrics::default(),
             pressure: Pressure::default(),

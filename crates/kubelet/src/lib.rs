@@ -4,6 +4,7 @@
 //! It knows no container runtime and no network: both are ports, handed to it. It decides nothing about a pod's life: the
 //! worker does, and this crate carries out. Start reading at `kubelet::Kubelet::run`, then `task`.
 
+mod certificates;
 mod config;
 mod container_spec;
 mod effects;

@@ -6,15 +6,16 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc::UnboundedSender, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -41,8 +42,19 @@ pub(crate) struct Objects {
     client: kube::Client,
     config_maps: Cache<ConfigMap>,
     secrets: Cache<Secret>,
-    services: watch::Receiver<Option<Arc<Vec<Arc<Service>>>>>,
-    _services_task: AbortOnDropHandle<()>,
+    services: All<Service>,
+    /// Watched since a pod first wanted one.
+    trust_bundles: OnceLock<All<ClusterTrustBundle>>,
+}
+
+/// Pods to be told of changes, by uid.
+type Wanting = Arc<Mutex<HashMap<String, UnboundedSender<Message>>>>;
+
+fn tell(wanted_by: &Wanting) {
+    for pod in wanted_by.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        // A pod whose task has ended needs no news.
+        pod.send(Message::SourcesChanged).ok();
+    }
 }
 
 /// Objects of one kind that somebody wants.
@@ -50,8 +62,7 @@ struct Cache<K>(Mutex<HashMap<Key, Entry<K>>>);
 
 struct Entry<K> {
     state: watch::Receiver<State<K>>,
-    /// Pods to be told of changes, by uid.
-    wanted_by: Arc<Mutex<HashMap<String, UnboundedSender<Message>>>>,
+    wanted_by: Wanting,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -104,14 +115,12 @@ impl Freezable for Secret {
 
 impl Objects {
     pub(crate) fn new(client: kube::Client) -> Objects {
-        let (to, services) = watch::channel(None);
-        let task = tokio::spawn(watch_services(client.clone(), to));
         Objects {
+            services: All::watching(client.clone()),
+            trust_bundles: OnceLock::new(),
             client,
             config_maps: Cache(Mutex::default()),
             secrets: Cache(Mutex::default()),
-            services,
-            _services_task: AbortOnDropHandle::new(task),
         }
     }
 
@@ -133,16 +142,28 @@ impl Objects {
     /// # Errors
     /// They have not been listed yet.
     pub(crate) async fn services(&self) -> Result<Arc<Vec<Arc<Service>>>, String> {
-        let mut services = self.services.clone();
-        let listed = tokio::time::timeout(READ_LIMIT, services.wait_for(Option::is_some)).await;
-        let listed = listed.ok().and_then(Result::ok).and_then(|list| list.clone());
-        listed.ok_or_else(|| "services have not yet been read at least once, cannot construct envvars".to_string())
+        let services = self.services.get().await;
+        services.ok_or_else(|| "services have not yet been read at least once, cannot construct envvars".to_string())
+    }
+
+    /// All ClusterTrustBundles; the pod is told when one changes.
+    ///
+    /// # Errors
+    /// They have not been listed yet.
+    pub(crate) async fn trust_bundles(&self, pod: &Subscriber) -> Result<Vec<Arc<ClusterTrustBundle>>, String> {
+        let bundles = self.trust_bundles.get_or_init(|| All::watching(self.client.clone()));
+        bundles.wanted_by.lock().unwrap_or_else(PoisonError::into_inner).insert(pod.uid.clone(), pod.to.clone());
+        let all = bundles.get().await.ok_or("ClusterTrustBundle informer has not yet synced")?;
+        Ok(all.to_vec())
     }
 
     /// A pod is gone: what only it wanted is watched no longer.
     pub(crate) fn release(&self, uid: &str) {
         self.config_maps.release(uid);
         self.secrets.release(uid);
+        if let Some(bundles) = self.trust_bundles.get() {
+            bundles.wanted_by.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        }
     }
 }
 
@@ -184,7 +205,7 @@ impl<K: Freezable> Cache<K> {
 impl<K: Freezable> Entry<K> {
     fn watching(client: &kube::Client, key: Key) -> Entry<K> {
         let (to, state) = watch::channel(State::Unknown);
-        let wanted_by: Arc<Mutex<HashMap<String, UnboundedSender<Message>>>> = Arc::default();
+        let wanted_by = Wanting::default();
         let task = tokio::spawn(follow::<K>(client.clone(), key, to, Arc::clone(&wanted_by)));
         Entry { state, wanted_by, _task: AbortOnDropHandle::new(task) }
     }
@@ -195,7 +216,7 @@ async fn follow<K: Freezable>(
     client: kube::Client,
     (namespace, name): Key,
     to: watch::Sender<State<K>>,
-    wanted_by: Arc<Mutex<HashMap<String, UnboundedSender<Message>>>>,
+    wanted_by: Wanting,
 ) {
     let api: Api<K> = Api::namespaced(client, &namespace);
     let mut version = None;
@@ -213,10 +234,7 @@ async fn follow<K: Freezable>(
         let failed = matches!(state, State::Failed(_));
         to.send_replace(state);
         if !first && !failed {
-            for pod in wanted_by.lock().unwrap_or_else(PoisonError::into_inner).values() {
-                // A pod whose task has ended needs no news.
-                pod.send(Message::SourcesChanged).ok();
-            }
+            tell(&wanted_by);
         }
     };
     // A plain read first: it is the quickest way to a first answer, which a starting pod waits for.
@@ -252,35 +270,64 @@ async fn follow<K: Freezable>(
     }
 }
 
-async fn watch_services(client: kube::Client, to: watch::Sender<Option<Arc<Vec<Arc<Service>>>>>) {
-    let mut all: HashMap<Key, Arc<Service>> = HashMap::new();
-    let mut listing: HashMap<Key, Arc<Service>> = HashMap::new();
-    let key = |service: &Service| {
-        let meta = &service.metadata;
-        (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-    };
-    let mut events = watcher(Api::<Service>::all(client), watcher::Config::default()).default_backoff().boxed();
+/// Every object of a kind, watched; `None` until they have been listed.
+struct All<K> {
+    state: watch::Receiver<Listed<K>>,
+    wanted_by: Wanting,
+    _task: AbortOnDropHandle<()>,
+}
+
+type Listed<K> = Option<Arc<Vec<Arc<K>>>>;
+
+impl<K> All<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    fn watching(client: kube::Client) -> All<K> {
+        let (to, state) = watch::channel(None);
+        let wanted_by = Wanting::default();
+        let task = tokio::spawn(follow_all::<K>(Api::all(client), to, Arc::clone(&wanted_by)));
+        All { state, wanted_by, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// What there is; waits for the first list, and not for ever.
+    async fn get(&self) -> Listed<K> {
+        let mut state = self.state.clone();
+        let listed = tokio::time::timeout(READ_LIMIT, state.wait_for(Option::is_some)).await;
+        listed.ok().and_then(Result::ok).and_then(|list| list.clone())
+    }
+}
+
+async fn follow_all<K>(api: Api<K>, to: watch::Sender<Listed<K>>, wanted_by: Wanting)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut all: HashMap<Key, Arc<K>> = HashMap::new();
+    let mut listing: HashMap<Key, Arc<K>> = HashMap::new();
+    let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut listed = false;
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listing.clear(),
-            Ok(watcher::Event::InitApply(service)) => {
-                listing.insert(key(&service), Arc::new(service));
+            Ok(watcher::Event::InitApply(object)) => {
+                listing.insert(key(&object), Arc::new(object));
             }
             Ok(watcher::Event::InitDone) => {
                 all = std::mem::take(&mut listing);
                 listed = true;
             }
-            Ok(watcher::Event::Apply(service)) => {
-                all.insert(key(&service), Arc::new(service));
+            Ok(watcher::Event::Apply(object)) => {
+                all.insert(key(&object), Arc::new(object));
             }
-            Ok(watcher::Event::Delete(service)) => {
-                all.remove(&key(&service));
+            Ok(watcher::Event::Delete(object)) => {
+                all.remove(&key(&object));
             }
-            Err(error) => tracing::debug!(%error, "watch of services"),
+            Err(error) => tracing::debug!(%error, kind = %K::kind(&()), "watch of all objects of a kind"),
         }
         if listed {
             to.send_replace(Some(Arc::new(all.values().cloned().collect())));
+            tell(&wanted_by);
         }
     }
 }

@@ -433,6 +433,7 @@ impl Task {
         host.pods().remove(&self.context.uid);
         host.objects.release(&self.context.uid);
         host.tokens.forget(&self.context.uid);
+        host.certificates.forget(&self.context.uid);
         host.metrics.forget(&self.context.uid);
         effects::remove_files(host, self.worker.pod());
         host.ended.notify_one();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret, Service};
 
 use crate::downward::{self, Place};
@@ -12,6 +13,14 @@ use crate::expand::expand;
 ///
 /// An error of `config_map` or `secret` says that nobody knows whether the object exists: it could not be read.
 pub trait Sources {
+    /// Every ClusterTrustBundle.
+    ///
+    /// # Errors
+    /// They have not been listed yet.
+    fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, String> {
+        Ok(Vec::new())
+    }
+
     fn config_map(&self, name: &str) -> Result<Option<Arc<ConfigMap>>, String>;
     fn secret(&self, name: &str) -> Result<Option<Arc<Secret>>, String>;
     /// The value of `key` in a file of a volume (`fileKeyRef`); `None` when the key is not there.

@@ -22,6 +22,7 @@ pub mod security;
 pub mod signals;
 pub mod status;
 pub mod sysctls;
+pub mod trust;
 pub mod worker;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume,
+    DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume,
 };
 
 use crate::downward::{self, Place};
@@ -12,7 +13,7 @@ use crate::env::{Sources, container_named};
 
 /// Default mode of files (`defaultMode`), as the API server defaults it.
 const MODE: i32 = 0o644;
-/// Mode of a service account token when its reader is known by user or group.
+/// Mode of a credential when its reader is known by user or group.
 const TOKEN_MODE: u32 = 0o600;
 
 /// One file of a volume.
@@ -27,6 +28,13 @@ pub struct File {
 /// Files by path below the volume's root.
 pub type Files = BTreeMap<String, File>;
 
+/// A private key and the certificates of it, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub key: String,
+    pub chain: String,
+}
+
 /// What a projected volume needs beside objects.
 pub struct Context<'a> {
     pub pod: &'a Pod,
@@ -34,6 +42,8 @@ pub struct Context<'a> {
     pub place: &'a Place,
     /// The token asked for by a projection, when it could be had.
     pub token: &'a dyn Fn(&ServiceAccountTokenProjection) -> Result<String, String>,
+    /// The key and certificates asked for by a projection, when they could be had.
+    pub certificate: &'a dyn Fn(&PodCertificateProjection) -> Result<Credential, String>,
 }
 
 /// The files of a volume whose content comes from the API, or `None` for every other kind of volume.
@@ -150,9 +160,12 @@ fn projected(source: &ProjectedVolumeSource, context: &Context<'_>) -> Result<Fi
             downward_api(api.items.as_deref().unwrap_or_default(), default, context)?
         } else if let Some(token) = &part.service_account_token {
             let data = (context.token)(token)?.into_bytes();
-            Files::from([(token.path.clone(), token_file(context.pod, data, default))])
-        } else if part.cluster_trust_bundle.is_some() {
-            return Err("ClusterTrustBundle projection is not supported".into());
+            Files::from([(token.path.clone(), private_file(context.pod, data, default))])
+        } else if let Some(bundle) = &part.cluster_trust_bundle {
+            let data = crate::trust::anchors(bundle, &context.sources.trust_bundles()?)?.into_bytes();
+            Files::from([(bundle.path.clone(), private_file(context.pod, data, default))])
+        } else if let Some(wanted) = &part.pod_certificate {
+            certificate_files(wanted, (context.certificate)(wanted)?, context.pod, default)
         } else {
             continue;
         };
@@ -161,8 +174,23 @@ fn projected(source: &ProjectedVolumeSource, context: &Context<'_>) -> Result<Fi
     Ok(out)
 }
 
-/// kubernetes/kubernetes pkg/volume/projected: a token is private to the pod's user, when all containers share one.
-fn token_file(pod: &Pod, data: Vec<u8>, default: Option<i32>) -> File {
+/// The key and the certificates, together and each by itself, wherever the projection wants them.
+fn certificate_files(
+    wanted: &PodCertificateProjection,
+    Credential { key, chain }: Credential,
+    pod: &Pod,
+    default: Option<i32>,
+) -> Files {
+    let together = format!("{key}{chain}");
+    let places =
+        [(&wanted.credential_bundle_path, together), (&wanted.key_path, key), (&wanted.certificate_chain_path, chain)];
+    let named =
+        places.into_iter().filter_map(|(path, text)| Some((path.clone().filter(|path| !path.is_empty())?, text)));
+    named.map(|(path, text)| (path, private_file(pod, text.into_bytes(), default))).collect()
+}
+
+/// kubernetes/kubernetes pkg/volume/projected: a credential is private to the pod's user, when all containers share one.
+fn private_file(pod: &Pod, data: Vec<u8>, default: Option<i32>) -> File {
     let owner = only_user(pod);
     let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
     let private = owner.is_some() || group.is_some();
@@ -210,7 +238,10 @@ mod tests {
         .unwrap();
         let place = Place::default();
         let token = |t: &ServiceAccountTokenProjection| Ok(format!("token for {:?}", t.audience));
-        let context = Context { pod: &pod, sources: &One, place: &place, token: &token };
+        let certificate = |wanted: &PodCertificateProjection| {
+            Ok(Credential { key: format!("{} key\n", wanted.key_type), chain: format!("by {}\n", wanted.signer_name) })
+        };
+        let context = Context { pod: &pod, sources: &One, place: &place, token: &token, certificate: &certificate };
         let volume: Volume = serde_json::from_value(volume).unwrap();
         let line = |(path, f): (String, File)| {
             format!("{path} {:o} {:?} {}\n", f.mode, f.owner, String::from_utf8(f.data).unwrap())
@@ -229,6 +260,18 @@ mod tests {
         name 440 None p
         token 600 Some(7) token for Some("vault")
         x/a 400 None 1
+        "#);
+    }
+
+    #[test]
+    fn a_certificate_lies_where_it_is_wanted() {
+        let out = list(serde_json::json!({"name": "v", "projected": {"sources": [{"podCertificate": {
+            "keyType": "ED25519", "signerName": "example.com/s", "credentialBundlePath": "all", "keyPath": "key"}}]}}));
+        insta::assert_snapshot!(out.unwrap(), @r#"
+        all 600 Some(7) ED25519 key
+        by example.com/s
+
+        key 600 Some(7) ED25519 key
         "#);
     }
 

@@ -7,6 +7,7 @@ mod eviction;
 mod finalize;
 mod links;
 mod location;
+mod messages;
 mod proxy;
 mod scale;
 mod token;

@@ -17,7 +17,7 @@ use crate::context::Cx;
 use crate::dial::{self, Address, Security};
 use crate::http::{Body, BoxError, HttpResponse};
 use crate::subresources::links::Links;
-use crate::subresources::location;
+use crate::subresources::{location, messages};
 
 /// Where a request goes.
 struct Upstream {
@@ -29,7 +29,7 @@ struct Upstream {
     links: Option<Links>,
 }
 
-pub async fn forward(cx: &Cx, subresource: &Subresource, request: Request<Body>) -> Result<HttpResponse, Status> {
+pub async fn forward(cx: &Cx, subresource: &Subresource, mut request: Request<Body>) -> Result<HttpResponse, Status> {
     check_verb(cx, subresource, request.method())?;
     let asked = request.uri().query().unwrap_or_default().to_owned();
     if matches!(subresource, Subresource::Proxy)
@@ -49,7 +49,12 @@ pub async fn forward(cx: &Cx, subresource: &Subresource, request: Request<Body>)
         Subresource::Attach => to_container(cx, "attach", &asked).await?,
         _ => to_container(cx, "portForward", &asked).await?,
     };
-    send(cx, &upstream, request).await
+    let wish = if *subresource == Subresource::Log { messages::wished(&mut request)? } else { None };
+    let answer = send(cx, &upstream, request).await?;
+    Ok(match wish {
+        Some(wish) => wish.grant(answer),
+        None => answer,
+    })
 }
 
 /// A GET that upgrades to exec, attach or port-forward needs the right to `create` too, as a POST would.

@@ -194,4 +194,21 @@ async fn a_selected_field_that_is_absent_reads_as_the_zero_of_its_type() {
     assert_eq!(send(server, "POST", "/apis/batch/v1/namespaces/default/jobs", &job).await.0, 201);
     let (_, list) = get(server, "/apis/batch/v1/jobs?fieldSelector=status.successful%3D0").await;
     assert_eq!(names(&list), ["new"]);
+    let event = |name: &str, source: &Value, reporting: &str| {
+        json!({"apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": name, "namespace": "default"}, "source": source, "reportingComponent": reporting,
+        "involvedObject": {"namespace": "default", "name": "x"}})
+    };
+    for made in [
+        event("old", &json!({"component": "one"}), ""),
+        event("newer", &json!({}), "one"),
+        event("other", &json!({}), "two"),
+    ] {
+        assert_eq!(send(server, "POST", "/api/v1/namespaces/default/events", &made).await.0, 201);
+    }
+    let (_, list) = get(server, "/api/v1/namespaces/default/events?fieldSelector=source%3Done").await;
+    assert_eq!(names(&list), ["newer", "old"]);
+    let (_, list) =
+        get(server, "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=reportingController%3Dtwo").await;
+    assert_eq!(names(&list), ["other"]);
 }

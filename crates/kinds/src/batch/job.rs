@@ -25,6 +25,7 @@ pub static JOB: Kind = Declaration {
     subresources: &[Subresource::Status],
     generation: Generation::OfSpec,
     fields: &[Str::Borrowed("status.successful")],
+    fields_elsewhere: &[("status.successful", &["status.succeeded"])],
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     on_create: Some(generate_selector),

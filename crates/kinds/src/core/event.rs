@@ -25,6 +25,7 @@ pub static EVENT: Kind = Declaration {
         Str::Borrowed("source"),
         Str::Borrowed("type"),
     ],
+    fields_elsewhere: &[("source", &["source.component", "reportingComponent"])],
     ttl_seconds: Some(3600),
     unconditional_update: true,
     create_on_update: true,

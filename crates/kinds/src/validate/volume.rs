@@ -343,12 +343,22 @@ fn trust_bundle(bundle: &At, errors: &mut FieldErrors) {
     local_path(path.text(), &path.path, errors);
 }
 
+/// How long a certificate for a pod may be asked for, and of a signer of Kubernetes itself: 91 days, one day.
+const CERTIFICATE_SECONDS_MAX: i64 = 91 * 86_400;
+const UPSTREAMS_CERTIFICATE_SECONDS_MAX: i64 = 86_400;
+
 fn pod_certificate<'a>(at: &At<'a>, paths: &mut Paths<'a>, errors: &mut FieldErrors) {
     const KEY_TYPES: &[&str] = &["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
     at.field("keyType").one_of(KEY_TYPES, errors);
     let seconds = at.field("maxExpirationSeconds");
     if seconds.is_set() && seconds.int() < 3600 {
         seconds.invalid(errors, "if provided, maxExpirationSeconds must be >= 3600");
+    }
+    let host = at.field("signerName").text().split('/').next().unwrap_or_default();
+    let upstreams = host == "kubernetes.io" || host.ends_with(".kubernetes.io");
+    let most = if upstreams { UPSTREAMS_CERTIFICATE_SECONDS_MAX } else { CERTIFICATE_SECONDS_MAX };
+    if seconds.int() > most {
+        seconds.invalid(errors, format!("if provided, maxExpirationSeconds must be <= {most}"));
     }
     let mut any = false;
     for name in ["credentialBundlePath", "keyPath", "certificateChainPath"] {

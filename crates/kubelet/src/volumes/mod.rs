@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, EmptyDirVolumeSource, Pod, Secret, ServiceAccountTokenProjection, Volume as Spec,
+    ConfigMap, EmptyDirVolumeSource, Pod, PodCertificateProjection, Secret, ServiceAccountTokenProjection,
+    Volume as Spec, VolumeProjection,
 };
 use pods::downward::Place;
 use pods::env::Sources;
-use pods::projection::{Context, Files, files};
+use pods::projection::{Context, Credential, Files, files};
 
 use crate::files::{mounts_below, remove_tree};
 use crate::host::{Host, uid};
@@ -51,6 +53,7 @@ pub(crate) struct Failure {
 pub(crate) struct Fetched {
     config_maps: BTreeMap<String, Result<Arc<ConfigMap>, String>>,
     secrets: BTreeMap<String, Result<Arc<Secret>, String>>,
+    trust_bundles: Option<Result<Vec<Arc<ClusterTrustBundle>>, String>>,
     volumes: Volumes,
 }
 
@@ -61,6 +64,10 @@ impl Sources for Fetched {
 
     fn secret(&self, name: &str) -> Result<Option<Arc<Secret>>, String> {
         self.secrets.get(name).cloned().transpose()
+    }
+
+    fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, String> {
+        self.trust_bundles.clone().unwrap_or_else(|| Ok(Vec::new()))
     }
 
     fn file_key(&self, volume: &str, path: &str, key: &str) -> Result<Option<String>, String> {
@@ -188,14 +195,28 @@ struct Projections {
 
 async fn project(host: &Host, pod: &Pod, place: &Place, to: &Subscriber) -> Projections {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let (fetched, tokens) = futures::join!(Fetched::fetch(host, namespace, references(pod), to), tokens(host, pod));
-    let renew_at = tokens.iter().filter_map(|(_, token)| token.as_ref().ok().map(|(_, at)| *at)).min();
+    let (mut fetched, tokens, certificates) = futures::join!(
+        Fetched::fetch(host, namespace, references(pod), to),
+        tokens(host, pod),
+        certificates(host, pod),
+    );
+    if projections(pod).any(|part| part.cluster_trust_bundle.is_some()) {
+        fetched.trust_bundles = Some(host.objects.trust_bundles(to).await);
+    }
+    let renew_at = tokens.iter().filter_map(|(_, token)| token.as_ref().ok().map(|(_, at)| *at));
+    let renew_at =
+        renew_at.chain(certificates.iter().filter_map(|(_, had)| had.as_ref().ok().map(|(_, at)| *at))).min();
     let token = |wanted: &ServiceAccountTokenProjection| match tokens.iter().find(|(known, _)| known == wanted) {
         Some((_, Ok((token, _)))) => Ok(token.clone()),
         Some((_, Err(error))) => Err(error.clone()),
         None => Err("token was not asked for".to_string()),
     };
-    let context = Context { pod, sources: &fetched, place, token: &token };
+    let certificate = |wanted: &PodCertificateProjection| match certificates.iter().find(|(known, _)| known == wanted) {
+        Some((_, Ok((credential, _)))) => Ok(credential.clone()),
+        Some((_, Err(error))) => Err(error.clone()),
+        None => Err("certificate was not asked for".to_string()),
+    };
+    let context = Context { pod, sources: &fetched, place, token: &token, certificate: &certificate };
     let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
     let files = volumes.filter_map(|volume| Some((volume.name.clone(), files(volume, &context)?))).collect();
     Projections { files, renew_at }
@@ -204,13 +225,25 @@ async fn project(host: &Host, pod: &Pod, place: &Place, to: &Subscriber) -> Proj
 type Token = (ServiceAccountTokenProjection, Result<(String, Timestamp), String>);
 
 async fn tokens(host: &Host, pod: &Pod) -> Vec<Token> {
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    let parts = volumes.flat_map(|v| v.projected.iter()).flat_map(|p| p.sources.iter().flatten());
     let mut out = Vec::new();
-    for wanted in parts.filter_map(|part| part.service_account_token.as_ref()) {
+    for wanted in projections(pod).filter_map(|part| part.service_account_token.as_ref()) {
         out.push((wanted.clone(), host.tokens.get(&host.client, pod, wanted).await));
     }
     out
+}
+
+type Certificate = (PodCertificateProjection, Result<(Credential, Timestamp), String>);
+
+async fn certificates(host: &Host, pod: &Pod) -> Vec<Certificate> {
+    let wanted = projections(pod).filter_map(|part| part.pod_certificate.as_ref());
+    let had = wanted.map(|wanted| async move { (wanted.clone(), host.certificates.get(host, pod, wanted).await) });
+    futures::future::join_all(had).await
+}
+
+/// The sources of a pod's projected volumes.
+fn projections(pod: &Pod) -> impl Iterator<Item = &VolumeProjection> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes.flat_map(|v| v.projected.iter()).flat_map(|p| p.sources.iter().flatten())
 }
 
 /// Upstream's directory of a volume below its pod's.
