@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod attributes;
 pub mod escalation;
+pub mod hooks;
 pub mod node;
 pub mod policy;
 pub mod rbac;

@@ -6,6 +6,7 @@
 //! `k8s.io/apiserver pkg/cel/library`: strings, lists, regular expressions, quantities, URLs, addresses and formats
 //! of time. [`rules`] runs the `x-kubernetes-validations` of a custom resource's schema.
 
+mod authorizer;
 mod eval;
 mod functions;
 mod kubernetes;
@@ -18,6 +19,7 @@ mod value;
 
 use std::collections::HashMap;
 
+pub use authorizer::{Authorizer, Check, Decision};
 pub use parse::Expr;
 pub use rules::{check_rules, validate_rules};
 pub use value::Val;
@@ -43,12 +45,34 @@ pub enum CelError {
 /// A parsed expression.
 #[derive(Clone, Debug)]
 pub struct Program {
+    source: String,
     expr: Expr,
 }
 
 impl Program {
     pub fn compile(source: &str) -> Result<Self, CelError> {
-        Ok(Self { expr: parse::parse(source).map_err(CelError::Syntax)? })
+        Ok(Self { source: source.to_owned(), expr: parse::parse(source).map_err(CelError::Syntax)? })
+    }
+
+    /// The same for an expression that may name only these variables (`a`, `a.b`).
+    pub fn compile_with(source: &str, variables: &[&str]) -> Result<Self, CelError> {
+        let program = Self::compile(source)?;
+        let mut known = variables.iter().map(|name| (*name).to_owned()).collect();
+        match program.expr.undeclared(&mut known) {
+            None => Ok(program),
+            Some(name) => {
+                let column = column_of(source, &name);
+                let (line, caret) = (source.lines().next().unwrap_or_default(), ".".repeat(column - 1));
+                Err(CelError::Syntax(format!(
+                    "ERROR: <input>:1:{column}: undeclared reference to '{name}' (in container '')\n | {line}\n | {caret}^"
+                )))
+            }
+        }
+    }
+
+    /// The expression as written.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether the expression names a variable.
@@ -69,6 +93,16 @@ impl Program {
         *budget -= allowed - evaluation.left();
         value
     }
+}
+
+/// Where a name stands first that is no field of something else; counted from one.
+fn column_of(source: &str, name: &str) -> usize {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let stands_alone = |at: &usize| {
+        let after = source[at + name.len()..].chars().next().filter(|c| *c != '.');
+        !part(source[..*at].chars().next_back()) && !part(after)
+    };
+    source.match_indices(name).map(|(at, _)| at).find(stands_alone).unwrap_or(0) + 1
 }
 
 #[cfg(test)]

@@ -9,6 +9,10 @@ use super::{CelError, functions, operators};
 
 type Outcome = Result<Val, CelError>;
 
+/// Names that stand for types.
+pub(super) const TYPES: [&str; 10] =
+    ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
+
 pub(super) fn fail<T>(text: impl Into<String>) -> Result<T, CelError> {
     Err(CelError::Runtime(text.into()))
 }
@@ -47,7 +51,7 @@ impl<'a> Evaluation<'a> {
                 if let Some(qualified) = qualified(of, field)
                     && let Some(value) = self.variables.get(&qualified)
                 {
-                    return Ok(value.clone());
+                    return known(value);
                 }
                 self.spend(1)?;
                 let of = self.eval(of)?;
@@ -65,6 +69,7 @@ impl<'a> Evaluation<'a> {
             }
             Expr::List(items) => self.list(items),
             Expr::Map(entries) => self.map(entries),
+            Expr::Message { fields, .. } => self.message(fields),
             Expr::Call { name, receiver, args } => self.call(name, receiver.as_deref(), args),
             Expr::Comprehension { kind, range, variables, body } => {
                 let range = self.eval(range)?;
@@ -84,10 +89,9 @@ impl<'a> Evaluation<'a> {
             return Ok(value.clone());
         }
         if let Some(value) = self.variables.get(name) {
-            return Ok(value.clone());
+            return known(value);
         }
-        let types = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
-        match types.iter().find(|own| **own == name) {
+        match TYPES.iter().find(|own| **own == name) {
             Some(name) => Ok(Val::Type(name)),
             None => fail(format!("undeclared reference to '{name}'")),
         }
@@ -118,6 +122,21 @@ impl<'a> Evaluation<'a> {
                 (Val::Optional(inner), true) => out.extend(inner.map(|inner| (key, (*inner).clone()))),
                 (_, true) => return no_overload(),
                 (value, false) => out.push((key, value)),
+            }
+        }
+        Ok(Val::Map(Arc::new(out)))
+    }
+
+    /// A message is the map of its fields: what it is called matters to whoever takes it.
+    fn message(&mut self, fields: &[(String, Expr, bool)]) -> Outcome {
+        self.spend(40)?;
+        let mut out = Vec::with_capacity(fields.len());
+        for (name, value, optional) in fields {
+            let name = Val::text(unescape(name));
+            match (self.eval(value)?, optional) {
+                (Val::Optional(inner), true) => out.extend(inner.map(|inner| (name, (*inner).clone()))),
+                (_, true) => return no_overload(),
+                (value, false) => out.push((name, value)),
             }
         }
         Ok(Val::Map(Arc::new(out)))
@@ -241,6 +260,14 @@ impl<'a> Evaluation<'a> {
             (Comprehension::ExistsOne, None) => Ok(Val::Bool(count == 1)),
             _ => Ok(Val::list(out)),
         }
+    }
+}
+
+/// A variable's value, or the failure that it is.
+fn known(value: &Val) -> Outcome {
+    match value {
+        Val::Failed(words) => fail(words.as_ref()),
+        value => Ok(value.clone()),
     }
 }
 

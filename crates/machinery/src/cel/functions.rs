@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::eval::{Evaluation, fail, no_overload};
 use super::value::Val;
-use super::{CelError, kubernetes, strings};
+use super::{CelError, authorizer, kubernetes, strings};
 use crate::duration::Duration;
 use crate::go;
 
@@ -12,7 +12,7 @@ type Outcome = Result<Val, CelError>;
 
 /// Names that functions are under, which are no variables.
 pub(super) fn is_namespace(name: &str) -> bool {
-    matches!(name, "optional" | "sets" | "ip" | "math" | "base64")
+    matches!(name, "optional" | "sets" | "ip" | "math" | "base64" | "jsonpatch")
 }
 
 #[allow(clippy::cast_possible_wrap, reason = "no value has 2^63 parts")]
@@ -163,6 +163,9 @@ pub(super) fn method(evaluation: &mut Evaluation<'_>, of: &Val, name: &str, args
             evaluation.spend(text.len() as u64 / 10)?;
             strings::of_text(text, name, args)
         }
+        (Val::Authorizer(own), _, _) => authorizer::of_authorizer(own, name, args),
+        (Val::Question(question), _, _) => authorizer::of_question(evaluation, question, name, args),
+        (Val::Decision(decision), _, _) => authorizer::of_decision(decision, name, args),
         _ => kubernetes::method(of, name, args),
     }
 }

@@ -50,6 +50,8 @@ pub(super) fn call(name: &str, args: &[Val]) -> Outcome {
             || fail(format!("network address parse error during conversion from string: {text}")),
             |(address, bits)| Ok(Val::Cidr(address, bits)),
         ),
+        // RFC 6901: what stands for itself in a step of a JSON pointer.
+        ("jsonpatch.escapeKey", [Val::Text(key)]) => Ok(Val::text(key.replace('~', "~0").replace('/', "~1"))),
         ("isCIDR", [Val::Text(text)]) => Ok(Val::Bool(cidr(text).is_some())),
         _ => no_overload(),
     }

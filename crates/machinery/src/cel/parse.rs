@@ -37,6 +37,11 @@ pub enum Expr {
     /// Items, with whether each is optional.
     List(Vec<(Expr, bool)>),
     Map(Vec<(Expr, Expr, bool)>),
+    /// `Object.spec{replicas: 1}`: a name, and fields with whether each is optional.
+    Message {
+        name: String,
+        fields: Vec<(String, Expr, bool)>,
+    },
     /// `range.all(x, ...)` and its kin.
     Comprehension {
         kind: Comprehension,
@@ -179,9 +184,34 @@ impl Parser {
                 let key = self.expr()?;
                 self.expect("]")?;
                 of = Expr::Index { of: Box::new(of), key: Box::new(key), optional };
+            } else if let Some(name) = of.dotted()
+                && self.eat("{")
+            {
+                of = Expr::Message { name, fields: self.fields()? };
             } else {
                 return Ok(of);
             }
+        }
+    }
+
+    /// The fields of a message, after its opening brace.
+    fn fields(&mut self) -> Result<Vec<(String, Expr, bool)>, String> {
+        let mut out = Vec::new();
+        loop {
+            if self.eat("}") {
+                return Ok(out);
+            }
+            let optional = self.eat("?");
+            let Token::Ident(name) = self.next() else {
+                self.at -= 1;
+                return self.unexpected("IDENTIFIER");
+            };
+            self.expect(":")?;
+            out.push((name, self.expr()?, optional));
+            if self.eat("}") {
+                return Ok(out);
+            }
+            self.expect(",")?;
         }
     }
 
@@ -306,7 +336,41 @@ impl Expr {
             Self::Call { receiver, args, .. } => receiver.iter().map(Box::as_ref).chain(args).collect(),
             Self::List(items) => items.iter().map(|(item, _)| item).collect(),
             Self::Map(entries) => entries.iter().flat_map(|(key, value, _)| [key, value]).collect(),
+            Self::Message { fields, .. } => fields.iter().map(|(_, value, _)| value).collect(),
             Self::Comprehension { range, body, .. } => std::iter::once(&**range).chain(body).collect(),
+        }
+    }
+
+    /// `a.b.c`, when the expression is nothing but names.
+    pub fn dotted(&self) -> Option<String> {
+        match self {
+            Self::Ident(name) => Some(name.clone()),
+            Self::Select { of, field, optional: false } => Some(format!("{}.{field}", of.dotted()?)),
+            _ => None,
+        }
+    }
+
+    /// The first name that is neither one of `known` nor bound by a comprehension around it. `a.b` is known as such too.
+    pub(super) fn undeclared(&self, known: &mut Vec<String>) -> Option<String> {
+        match self {
+            Self::Ident(name) => {
+                let free = !known.contains(name) && !super::eval::TYPES.contains(&name.as_str());
+                free.then(|| name.clone())
+            }
+            Self::Select { .. } if self.dotted().is_some_and(|name| known.contains(&name)) => None,
+            Self::Call { receiver: Some(space), args, .. }
+                if matches!(&**space, Self::Ident(name) if super::functions::is_namespace(name)) =>
+            {
+                args.iter().find_map(|arg| arg.undeclared(known))
+            }
+            Self::Comprehension { range, variables, body, .. } => range.undeclared(known).or_else(|| {
+                let outer = known.len();
+                known.extend(variables.iter().cloned());
+                let found = body.iter().find_map(|expr| expr.undeclared(known));
+                known.truncate(outer);
+                found
+            }),
+            _ => self.children().into_iter().find_map(|child| child.undeclared(known)),
         }
     }
 

@@ -103,3 +103,55 @@ fn rules_of_a_schema() {
     let bad = crd::parse(&json!({"type": "object", "x-kubernetes-validations": [{"rule": "self."}]}), &Path::new("s"));
     insta::assert_snapshot!(bad.unwrap_err(), @r#"s.x-kubernetes-validations[0].rule: Invalid value: "self.": compilation failed: ERROR: <input>:1:6: Syntax error: mismatched input '<EOF>' expecting IDENTIFIER"#);
 }
+
+#[test]
+fn messages_are_maps_of_their_fields() {
+    assert!(holds("JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c~d'), value: 1}.path == '/a/b~1c~0d'"));
+    assert!(holds("Object{spec: Object.spec{replicas: 3}}.spec.replicas == 3"));
+    assert!(holds("Object{?a: self.?b, c: 1} == {'c': 1}"));
+}
+
+#[test]
+fn undeclared_names_are_found_where_they_stand() {
+    let compile = |source: &str| Program::compile_with(source, &["object", "variables.a", "authorizer"]);
+    for source in ["object.x.all(i, i > 0)", "variables.a == 1", "type(object) == map", "sets.contains([1], [1])"] {
+        assert!(compile(source).is_ok(), "{source}");
+    }
+    let words = compile("object.foo == foo").unwrap_err().to_string();
+    let wanted = "ERROR: <input>:1:15: undeclared reference to 'foo' (in container '')\n | object.foo == foo\n | ..............^";
+    assert_eq!(words, wanted);
+    assert!(compile("variables.b == 1").unwrap_err().to_string().contains("undeclared reference to 'variables'"));
+}
+
+#[derive(Debug)]
+struct OnlyPods(String);
+
+impl Authorizer for OnlyPods {
+    fn decide(&self, check: &Check) -> Decision {
+        let allowed = check.resource == "pods" && check.verb == "get" && check.path.is_empty();
+        Decision { allowed, reason: self.0.clone(), error: None }
+    }
+
+    fn of_service_account(&self, namespace: &str, name: &str) -> std::sync::Arc<dyn Authorizer> {
+        std::sync::Arc::new(OnlyPods(format!("{namespace}/{name}")))
+    }
+}
+
+#[test]
+fn expressions_ask_for_rights() {
+    let authorizer: std::sync::Arc<dyn Authorizer> = std::sync::Arc::new(OnlyPods("me".to_owned()));
+    let own = Val::resource_check(&authorizer, ["", "pods", "", "ns", "p"]);
+    let variables = HashMap::from([
+        ("authorizer".to_owned(), Val::Authorizer(authorizer)),
+        ("authorizer.requestResource".to_owned(), own),
+    ]);
+    for source in [
+        "authorizer.group('').resource('pods').namespace('x').check('get').allowed()",
+        "!authorizer.path('/healthz').check('get').allowed()",
+        "authorizer.requestResource.check('get').reason() == 'me'",
+        "authorizer.serviceAccount('a', 'b').group('').resource('pods').check('get').reason() == 'a/b'",
+    ] {
+        let value = Program::compile(source).unwrap().eval(&variables, &mut OBJECT_COST_MAX.clone());
+        assert!(matches!(value, Ok(Val::Bool(true))), "{source}: {value:?}");
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::authorizer::{Authorizer, Decision, Question};
 use crate::duration::Duration;
 use crate::quantity::Quantity;
 use crate::schema::{Schema, Shape};
@@ -30,6 +31,11 @@ pub enum Val {
     Ip(IpAddr),
     Cidr(IpAddr, u8),
     Type(&'static str),
+    Authorizer(Arc<dyn Authorizer>),
+    Question(Arc<Question>),
+    Decision(Arc<Decision>),
+    /// A variable whose own expression failed: whoever uses it fails with the same words.
+    Failed(Arc<str>),
 }
 
 impl Val {
@@ -114,6 +120,10 @@ impl Val {
             Self::Ip(_) => "net.IP",
             Self::Cidr(..) => "net.CIDR",
             Self::Type(_) => "type",
+            Self::Authorizer(_) => "kubernetes.authorization.Authorizer",
+            Self::Question(_) => "kubernetes.authorization.ResourceCheck",
+            Self::Decision(_) => "kubernetes.authorization.Decision",
+            Self::Failed(_) => "error",
         }
     }
 
