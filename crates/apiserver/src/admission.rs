@@ -21,6 +21,8 @@ use serde_json::{Value, json};
 
 use crate::authz;
 use crate::context::Cx;
+use crate::hooks::{Asked, Rounds};
+use crate::query::DeleteOptions;
 use crate::view::CacheView;
 
 /// Tries to count an object in its quotas before giving up.
@@ -120,11 +122,21 @@ async fn catch_up(cx: &Cx) -> Result<(), Status> {
     cx.server.caches.wait_for(cx.server.registry.revision().await?).await
 }
 
-/// Lets the mutating plugins change the object.
+/// Lets the mutating plugins change the object, then the policies and webhooks. When one of those did, everybody has
+/// another look.
 pub async fn mutate(cx: &Cx, operation: Operation, new: &mut Value, old: Option<&Value>) -> Result<(), Status> {
     catch_up(cx).await?;
-    let name = object::name(new).to_owned();
-    admit::admission::mutate(&request(cx, operation, &name), &view(cx), new, old)
+    let mut rounds = Rounds::default();
+    loop {
+        let name = object::name(new).to_owned();
+        admit::admission::mutate(&request(cx, operation, &name), &view(cx), new, old)?;
+        let asked = Asked::new(cx, operation);
+        asked.mutate(&name, new, old, &mut rounds).await?;
+        if rounds.second || !rounds.changed {
+            return Ok(());
+        }
+        rounds.second = true;
+    }
 }
 
 /// 403 when the object would grant its writer, or somebody else, what the writer lacks.
@@ -134,10 +146,35 @@ pub fn escalation(cx: &Cx, new: &Value, old: Option<&Value>) -> Result<(), Statu
     admit::escalation::check(&cx.server.view(), &grant, new, old)
 }
 
-/// Asks the validating plugins.
+/// Asks the validating plugins, then the policies and webhooks.
 pub async fn validate(cx: &Cx, operation: Operation, new: Option<&Value>, old: Option<&Value>) -> Result<(), Status> {
     let name = new.or(old).map(object::name).unwrap_or_default();
-    admit::admission::validate(&request(cx, operation, name), &view(cx), new, old)
+    admit::admission::validate(&request(cx, operation, name), &view(cx), new, old)?;
+    Asked::new(cx, operation).validate(name, new, old).await
+}
+
+/// Asks everybody about the end of an object. What is deleted by way of a subresource was asked about
+/// there.
+pub async fn delete(cx: &Cx, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    let name = object::name(old);
+    let direct = cx.info.subresource.is_empty();
+    let asked = Asked { options: options.to_json(), dry_run: options.dry_run, ..Asked::new(cx, Operation::Delete) };
+    if direct {
+        catch_up(cx).await?;
+        asked.mutate_none(name, Some(old)).await?;
+    }
+    admit::admission::validate(&request(cx, Operation::Delete, name), &view(cx), None, Some(old))?;
+    if direct { asked.validate(name, None, Some(old)).await } else { Ok(()) }
+}
+
+/// Asks the policies and webhooks alone, of an object that is never stored: a binding, the options of a connection.
+pub async fn ask(cx: &Cx, operation: Operation, object: &mut Value) -> Result<(), Status> {
+    catch_up(cx).await?;
+    let asked = Asked::new(cx, operation);
+    let name = cx.info.name.as_str();
+    let mut rounds = Rounds::default();
+    asked.mutate(name, object, None, &mut rounds).await?;
+    asked.validate(name, Some(object), None).await
 }
 
 /// What a request has been charged for in quotas, by quota; to be given back when its write does not come about.

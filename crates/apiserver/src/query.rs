@@ -294,6 +294,26 @@ impl DeleteOptions {
         Ok(options)
     }
 
+    /// As admission shows them.
+    pub fn to_json(&self) -> Value {
+        let mut options = serde_json::json!({ "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1" });
+        let mut set = |field: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                options[field] = value;
+            }
+        };
+        set("gracePeriodSeconds", self.grace_seconds.map(Value::from));
+        set("orphanDependents", self.orphan_dependents.map(Value::from));
+        set("propagationPolicy", self.propagation.map(|policy| Value::from(format!("{policy:?}"))));
+        set("dryRun", self.dry_run.then(|| serde_json::json!(["All"])));
+        let wanted = [("uid", &self.uid), ("resourceVersion", &self.resource_version)];
+        let wanted =
+            wanted.iter().filter_map(|(name, value)| Some(((*name).to_owned(), Value::from((*value).clone()?))));
+        let wanted: serde_json::Map<String, Value> = wanted.collect();
+        set("preconditions", (!wanted.is_empty()).then_some(Value::Object(wanted)));
+        options
+    }
+
     /// Takes over what a body says; answers the propagation policy.
     fn read_body(&mut self, body: &Value) -> Result<Option<String>, Status> {
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);

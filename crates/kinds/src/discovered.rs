@@ -3,6 +3,7 @@
 //! `k8s.io/apiserver pkg/endpoints/discovery`: shapes and order. Groups keep the order of the list, versions within a
 //! group too (so the preferred version comes first), resources are sorted by name.
 
+use machinery::gvk::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::kind::{Kind, Scope, Subresource};
@@ -59,6 +60,18 @@ impl Subresource {
             Subresource::Proxy => (other(&format!("{}ProxyOptions", kind.names.kind)), PROXY),
         };
         Described { name: self.name(), speaks, verbs }
+    }
+}
+
+impl Kind {
+    /// The kind of the object that a request for one of its subresources takes; its own for the resource itself.
+    pub fn speaks(&self, subresource: &str) -> GroupVersionKind {
+        let own = || GroupVersionKind::new(self.group.as_ref(), self.version.as_ref(), self.names.kind.as_ref());
+        let Some(known) = self.subresources.iter().find(|known| known.name() == subresource) else { return own() };
+        match known.described(self).speaks {
+            (_, "", kind) => GroupVersionKind { kind: kind.into(), ..own() },
+            (group, version, kind) => GroupVersionKind::new(group, version, kind),
+        }
     }
 }
 

@@ -68,6 +68,20 @@ pub fn update(live: &Value, new: &mut Value, write: &Write<'_>) {
     managed.write_to(new);
 }
 
+/// The live object with a configuration's fields over it, whoever owns them. The error names a list that cannot be merged.
+pub fn overlay(live: &Value, config: &Value, schema: &Schema) -> Result<Value, String> {
+    merge::merge(live, config, schema)
+}
+
+/// The places where a value sets something that is merged as a whole: atomic objects, and lists whose items are not told
+/// apart.
+/// `k8s.io/apiserver pkg/admission/plugin/policy/mutating/patch/smd.go: findAtomics`.
+pub fn atomics(value: &Value, schema: &Schema) -> Vec<String> {
+    let mut found = Vec::new();
+    walk::atomics(value, schema, &mut String::new(), &mut found);
+    found
+}
+
 /// Applies `config` to `live` (an object with `apiVersion` and `kind` alone when there is none yet) and gives the
 /// object to store, or upstream's conflict. The result may hold nulls where fields were removed from a custom
 /// resource: decode or drop them as after any patch.

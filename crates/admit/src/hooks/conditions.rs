@@ -94,9 +94,7 @@ pub fn variables(
 /// An `AdmissionRequest` without its objects.
 pub fn request(subject: &Subject<'_>, matched: &Matched) -> Value {
     let kind = |kind: &machinery::gvk::GroupVersionKind| json!({"group": &*kind.group, "version": &*kind.version, "kind": &*kind.kind});
-    let resource = |of: &machinery::gvk::GroupVersionResource| {
-        json!({"group": &*of.group, "version": &*of.version, "resource": &*of.resource})
-    };
+    let resource = |of: &machinery::gvk::GroupVersionResource| json!({"group": &*of.group, "version": &*of.version, "resource": &*of.resource});
     let mut request = json!({
         "kind": kind(&matched.kind),
         "resource": resource(&matched.resource),
@@ -106,7 +104,12 @@ pub fn request(subject: &Subject<'_>, matched: &Matched) -> Value {
         "userInfo": subject.user,
         "dryRun": subject.dry_run,
     });
-    for (field, value) in [("subResource", subject.subresource), ("requestSubResource", subject.subresource), ("name", subject.name), ("namespace", subject.namespace)] {
+    for (field, value) in [
+        ("subResource", subject.subresource),
+        ("requestSubResource", subject.subresource),
+        ("name", subject.name),
+        ("namespace", subject.namespace),
+    ] {
         if !value.is_empty() {
             request[field] = json!(value);
         }

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod criteria;
+mod policy;
 mod review;
 mod webhook;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use conditions::{Condition, Conditions, variables};
 pub use criteria::{Criteria, Equivalent, Matched};
+pub use policy::{Binding, Denial, Policy};
 pub use review::{Answer, VERSIONS, review, verify};
 pub use webhook::{Client, Configuration, ServicePath, Webhook};
 
@@ -58,8 +60,12 @@ impl Subject<'_> {
     /// `kubernetes/kubernetes pkg/kubeapiserver/admission/exclusion`.
     pub fn is_exempt(&self) -> bool {
         let reviews = ["selfsubjectreviews", "tokenreviews"];
-        let accesses =
-            ["localsubjectaccessreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "subjectaccessreviews"];
+        let accesses = [
+            "localsubjectaccessreviews",
+            "selfsubjectaccessreviews",
+            "selfsubjectrulesreviews",
+            "subjectaccessreviews",
+        ];
         match &*self.resource.group {
             "admissionregistration.k8s.io" => true,
             "authentication.k8s.io" => reviews.contains(&&*self.resource.resource),

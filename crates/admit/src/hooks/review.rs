@@ -87,7 +87,8 @@ fn check_patch(mutating: bool, empty: bool, kind: Option<&str>) -> Result<(), St
 }
 
 fn operations(patch: &str) -> Result<Value, String> {
-    let undecodable = |error: &dyn std::fmt::Display| format!("received undecodable patch in webhook response: {error}");
+    let undecodable =
+        |error: &dyn std::fmt::Display| format!("received undecodable patch in webhook response: {error}");
     let bytes = base64::engine::general_purpose::STANDARD.decode(patch).map_err(|error| undecodable(&error))?;
     serde_json::from_slice(&bytes).map_err(|error| undecodable(&error))
 }
@@ -103,7 +104,12 @@ fn refusal(webhook: &str, result: &Value) -> Status {
     };
     let code = result.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
     let details = result.get("details").and_then(|details| Details::deserialize(details).ok());
-    Status { code: code.max(400), reason: Cow::Owned(text("reason").to_owned()), message, details: details.map(Box::new) }
+    Status {
+        code: code.max(400),
+        reason: Cow::Owned(text("reason").to_owned()),
+        message,
+        details: details.map(Box::new),
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +123,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_upstream_reads_them() {
-        let message = |answer: Result<Answer, String>| answer.unwrap().refusal.map(|status| (status.code, status.message));
+        let message =
+            |answer: Result<Answer, String>| answer.unwrap().refusal.map(|status| (status.code, status.message));
         assert_eq!(message(read(false, json!({"uid": "u", "allowed": true}))), None);
         let denied = |status: Value| message(read(false, json!({"uid": "u", "allowed": false, "status": status})));
         let by = "admission webhook \"w.x.io\" denied the request";

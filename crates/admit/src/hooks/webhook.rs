@@ -66,7 +66,9 @@ impl From<Written> for Configuration {
     fn from(written: Written) -> Configuration {
         let name = written.metadata.name.unwrap_or_default();
         let webhooks = written.webhooks.into_iter().enumerate();
-        Configuration { webhooks: webhooks.map(|(at, webhook)| Webhook::new(&format!("{name}/{at}"), webhook)).collect() }
+        Configuration {
+            webhooks: webhooks.map(|(at, webhook)| Webhook::new(&format!("{name}/{at}"), webhook)).collect(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
 use crate::query::WriteOptions;
@@ -18,7 +19,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     if cx.info.verb != "create" {
         return Err(cx.unsupported());
     }
-    let binding = codec::typed(payload, "io.k8s.api.core.v1.Binding")?;
+    let mut binding = codec::typed(payload, "io.k8s.api.core.v1.Binding")?;
     if object::name(&binding) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
@@ -26,6 +27,8 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     let target = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or_default();
     check(node, target)?;
     let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
+    admission::ask(cx, Operation::Create, &mut binding).await?;
+    let node = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or_default();
     let how = Update {
         part: Part::Sub(Subresource::Binding),
         options: &options,

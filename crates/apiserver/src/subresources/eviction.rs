@@ -26,7 +26,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     if cx.info.verb != "create" {
         return Err(cx.unsupported());
     }
-    let eviction = codec::typed(payload, "io.k8s.api.policy.v1.Eviction")?;
+    let mut eviction = codec::typed(payload, "io.k8s.api.policy.v1.Eviction")?;
     if object::name(&eviction) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -35,6 +35,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     options.dry_run |= crate::query::dry_run(&cx.query, "CreateOptions")?;
     let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
     let pod = found.ok_or_else(|| cx.not_found())?.value;
+    admission::mutate(cx, Operation::Create, &mut eviction, None).await?;
     admission::validate(cx, Operation::Create, Some(&eviction), None).await?;
     if needs_budget(&pod) {
         take_disruption(cx, &pod, options.dry_run).await?;

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use machinery::status::Status;
 use serde_json::Value;
 
 use crate::context::Cx;
 use crate::dial::{Address, Security};
+use crate::server::Inner;
 use crate::subresources::proxy::{fetch, kubelet, text};
 
 /// The label by which an EndpointSlice names its service.
@@ -102,6 +103,29 @@ async fn of_service(cx: &Cx, name: &str, port: &str) -> Result<Address, Status> 
     }
     let chosen = rand::random_range(0..found.len());
     found.into_iter().nth(chosen).ok_or_else(|| Status::internal("an endpoint that was there is not"))
+}
+
+/// One ready endpoint behind a service's port, for the server's own calls: to webhooks, and to other API servers.
+/// `kubernetes/apiserver pkg/util/proxy/proxy.go: ResolveEndpoint`, and `ResolveCluster` for a service outside.
+pub fn endpoint(server: &Inner, namespace: &str, name: &str, port: u16) -> Result<Address, String> {
+    let view = server.view();
+    let service: Arc<Service> = view
+        .get("", "services", &format!("{namespace}/{name}"))
+        .ok_or_else(|| format!("service {} not found", machinery::go::quote(name)))?;
+    let spec = service.spec.as_ref();
+    if let Some(outside) = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName")) {
+        return Ok(Address { host: outside.external_name.clone().unwrap_or_default(), port });
+    }
+    let mut ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
+    let declared = ports.find(|known| known.port == i32::from(port));
+    let declared = declared.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
+    let named = declared.name.clone().unwrap_or_default();
+    let slices: Vec<Arc<EndpointSlice>> = view.list("discovery.k8s.io", "endpointslices", namespace);
+    let mut found = ready(&slices, name, &named, |_| true);
+    if found.is_empty() {
+        return Err(format!("no endpoints available for service {name:?}"));
+    }
+    Ok(found.swap_remove(rand::random_range(0..found.len())))
 }
 
 /// The name of the service's port of that number.

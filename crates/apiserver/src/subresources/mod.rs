@@ -6,10 +6,10 @@ mod ephemeral;
 mod eviction;
 mod finalize;
 mod links;
-mod location;
+pub mod location;
 mod messages;
 mod proxy;
-mod scale;
+pub mod scale;
 mod token;
 
 pub use binding::set_condition;

@@ -10,8 +10,9 @@ use hyper_util::rt::TokioIo;
 use kinds::Subresource;
 use machinery::object;
 use machinery::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::authz;
 use crate::context::Cx;
 use crate::dial::{self, Address, Security};
@@ -37,6 +38,7 @@ pub async fn forward(cx: &Cx, subresource: &Subresource, mut request: Request<Bo
     {
         return Ok(redirect);
     }
+    connection_admitted(cx, subresource).await?;
     let upstream = match subresource {
         Subresource::Proxy => {
             let (address, security) = location::of(cx).await?;
@@ -55,6 +57,37 @@ pub async fn forward(cx: &Cx, subresource: &Subresource, mut request: Request<Bo
         Some(wish) => wish.grant(answer),
         None => answer,
     })
+}
+
+/// Asks the policies and webhooks about a connection; logs are read, not connected to.
+/// `kubernetes/apiserver pkg/endpoints/handlers/rest.go: ConnectResource`.
+async fn connection_admitted(cx: &Cx, subresource: &Subresource) -> Result<(), Status> {
+    if matches!(subresource, Subresource::Log) {
+        return Ok(());
+    }
+    let kind = cx.kind.speaks(subresource.name());
+    let mut options = json!({ "kind": &*kind.kind, "apiVersion": cx.kind.api_version() });
+    match subresource {
+        Subresource::Proxy if !cx.info.rest.is_empty() => options["path"] = json!(cx.info.rest.join("/")),
+        Subresource::PortForward => {
+            let ports: Vec<i32> = cx.query.all("ports").filter_map(|port| port.parse().ok()).collect();
+            options["ports"] = json!(ports);
+        }
+        Subresource::Exec | Subresource::Attach => {
+            for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| cx.query.flag(flag)) {
+                options[flag] = json!(true);
+            }
+            if let Some(container) = cx.query.text("container") {
+                options["container"] = json!(container);
+            }
+            let command: Vec<&str> = cx.query.all("command").collect();
+            if matches!(subresource, Subresource::Exec) {
+                options["command"] = json!(command);
+            }
+        }
+        _ => {}
+    }
+    admission::ask(cx, Operation::Connect, &mut options).await
 }
 
 /// A GET that upgrades to exec, attach or port-forward needs the right to `create` too, as a POST would.

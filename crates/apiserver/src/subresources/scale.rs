@@ -109,7 +109,7 @@ fn at(object: &Value, path: &str) -> Option<Value> {
     object::at(object, &path.split('.').collect::<Vec<_>>()).cloned()
 }
 
-fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
+pub fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
     let mut metadata = json!({});
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = object.pointer(&format!("/metadata/{name}")) {

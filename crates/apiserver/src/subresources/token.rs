@@ -33,6 +33,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut request = codec::typed(payload, TOKEN_REQUEST)?;
     // Asked first, of the request as it came: an audience is not filled in yet.
+    admission::mutate(cx, Operation::Create, &mut request, None).await?;
     admission::validate(cx, Operation::Create, Some(&request), None).await?;
     check_name(cx, &request)?;
     let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;

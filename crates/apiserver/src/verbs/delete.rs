@@ -9,7 +9,7 @@ use machinery::object;
 use machinery::status::{Details, Status};
 use serde_json::Value;
 
-use crate::admission::{self, Operation};
+use crate::admission;
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
 use crate::query::{DeleteOptions, Propagation};
@@ -81,7 +81,7 @@ pub async fn delete_object(cx: &Cx, options: &DeleteOptions) -> Result<Deleted, 
         let found = cx.server.registry.get(&cx.kind, &cx.info.namespace, &cx.info.name).await?;
         let old = found.ok_or_else(|| cx.not_found())?;
         check_preconditions(cx, &old, options)?;
-        admission::validate(cx, Operation::Delete, None, Some(&old.value)).await?;
+        admission::delete(cx, &old.value, options).await?;
         let mut new = old.value.clone();
         let step = begin(cx, &mut new, options);
         if step != Step::Pending && !on_record {

@@ -5,6 +5,7 @@
 mod deletion;
 mod documents;
 mod figures;
+mod hooks;
 mod lists;
 mod rights;
 mod subresources;

@@ -58,7 +58,7 @@ fn sign(issuer: &CertifiedIssuer<'static, KeyPair>, name: &str, groups: &[&str],
 }
 
 /// As a server shows it.
-fn served(identity: &Identity) -> Arc<dyn ResolvesServerCert> {
+pub fn served(identity: &Identity) -> Arc<dyn ResolvesServerCert> {
     let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -96,6 +96,11 @@ impl Cluster {
     /// A certificate of the cluster's authority.
     pub fn identity(&self, name: &str, groups: &[&str]) -> Identity {
         sign(&self.issuer, name, groups, false)
+    }
+
+    /// A certificate of the cluster's authority for a server on this machine.
+    pub fn serving_identity(&self, name: &str) -> Identity {
+        sign(&self.issuer, name, &[], true)
     }
 
     pub fn kubeconfig_of(&self, name: &str, groups: &[&str]) -> PathBuf {

@@ -6,6 +6,7 @@ use machinery::field::{FieldError, FieldErrors};
 use machinery::names;
 
 use crate::validate::At;
+use crate::validate::expressions::{VARIABLES, match_conditions};
 use crate::validate::selector::label_selector;
 
 const TIMEOUT_SECONDS_MAX: i64 = 30;
@@ -37,6 +38,7 @@ pub fn webhook_rules(webhook: &At, errors: &mut FieldErrors) {
     label_selector(&webhook.field("namespaceSelector"), errors);
     label_selector(&webhook.field("objectSelector"), errors);
     client(&webhook.field("clientConfig"), errors);
+    match_conditions(&webhook.field("matchConditions"), &VARIABLES, errors);
 }
 
 /// How a webhook is reached.

@@ -9,6 +9,7 @@ pub mod claim;
 pub mod container;
 pub mod data;
 pub mod env;
+pub mod expressions;
 pub mod handler;
 pub mod pod_resize;
 pub mod pod_spec;

@@ -107,6 +107,36 @@ fn default_key(list: &List, name: &str) -> Option<Value> {
     })
 }
 
+/// Adds the paths of what is merged as a whole.
+pub(super) fn atomics(value: &Value, schema: &Schema, path: &mut String, found: &mut Vec<String>) {
+    let length = path.len();
+    match value {
+        Value::Object(fields) => {
+            if schema.is_atomic() {
+                found.push(path.clone());
+            }
+            for (name, below) in fields {
+                path.push('.');
+                path.push_str(name);
+                atomics(below, &field_of(schema, name).0, path, found);
+                path.truncate(length);
+            }
+        }
+        Value::Array(items) => {
+            let list = associative(schema);
+            if list.is_none() {
+                found.push(path.clone());
+            }
+            for (at, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{at}]"));
+                atomics(item, &list.map_or_else(Schema::any, |list| list.items.clone()), path, found);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// An object's fields; none for null or another kind of value.
 pub(super) fn fields(value: Option<&Value>) -> Option<&Map<String, Value>> {
     value.and_then(Value::as_object)

@@ -358,9 +358,7 @@ impl Expr {
                 free.then(|| name.clone())
             }
             Self::Select { .. } if self.dotted().is_some_and(|name| known.contains(&name)) => None,
-            Self::Call { receiver: Some(space), args, .. }
-                if matches!(&**space, Self::Ident(name) if super::functions::is_namespace(name)) =>
-            {
+            Self::Call { receiver: Some(space), args, .. } if matches!(&**space, Self::Ident(name) if super::functions::is_namespace(name)) => {
                 args.iter().find_map(|arg| arg.undeclared(known))
             }
             Self::Comprehension { range, variables, body, .. } => range.undeclared(known).or_else(|| {

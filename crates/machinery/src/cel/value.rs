@@ -68,6 +68,40 @@ impl Val {
         }
     }
 
+    /// The value as JSON; none when it has no such form.
+    pub fn to_json(&self) -> Option<Value> {
+        use base64::Engine as _;
+        Some(match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::from(*value),
+            Self::Int(value) => Value::from(*value),
+            Self::Uint(value) => Value::from(*value),
+            Self::Double(value) => serde_json::Number::from_f64(*value).map(Value::Number)?,
+            Self::Text(text) => Value::from(text.as_ref()),
+            Self::Bytes(bytes) => Value::from(base64::engine::general_purpose::STANDARD.encode(bytes)),
+            Self::List(items) => Value::Array(items.iter().map(Self::to_json).collect::<Option<_>>()?),
+            Self::Map(entries) => {
+                let entry = |(key, value): &(Val, Val)| match key {
+                    Val::Text(key) => Some((key.to_string(), value.to_json()?)),
+                    _ => None,
+                };
+                Value::Object(entries.iter().map(entry).collect::<Option<_>>()?)
+            }
+            Self::Timestamp(_)
+            | Self::Duration(_)
+            | Self::Quantity(_)
+            | Self::Url(_)
+            | Self::Ip(_)
+            | Self::Cidr(..) => Value::from(super::functions::to_text(self)?),
+            Self::Optional(_)
+            | Self::Type(_)
+            | Self::Authorizer(_)
+            | Self::Question(_)
+            | Self::Decision(_)
+            | Self::Failed(_) => return None,
+        })
+    }
+
     /// JSON by its schema: formats of time and bytes, and numbers that are doubles even when whole.
     pub fn from_typed(value: &Value, schema: &Schema) -> Self {
         match (schema.shape(), value) {
