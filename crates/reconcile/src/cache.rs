@@ -266,6 +266,17 @@ impl<K: Kept> Store<K> {
     pub fn synced(&self) -> bool {
         self.read().synced
     }
+
+    /// Everything up to `revision` has been told of.
+    pub fn observe(&self, revision: u64) {
+        let mut inner = self.write();
+        inner.seen = inner.seen.max(revision);
+    }
+
+    /// The last revision that a list or watch has told of.
+    pub fn seen(&self) -> u64 {
+        self.read().seen
+    }
 }
 
 /// A store seen by the code that fills it, which knows bytes and not kinds.
@@ -273,6 +284,7 @@ pub trait AnyStore: Send + Sync {
     fn apply_json(&self, object: &str, source: Source) -> Result<Option<Change>, serde_json::Error>;
     fn remove_json(&self, object: &str, source: Source) -> Result<Option<Change>, serde_json::Error>;
     fn replace_json(&self, objects: &[&RawValue], revision: u64) -> Result<Vec<Change>, serde_json::Error>;
+    fn observe(&self, revision: u64);
     fn forget(&self, key: &Key, uid: &str) -> Option<Change>;
     fn object(&self, key: &Key) -> Option<Arc<dyn Object>>;
     fn objects(&self) -> Vec<Arc<dyn Object>>;
@@ -292,6 +304,10 @@ impl<K: Kept> AnyStore for Store<K> {
     fn replace_json(&self, objects: &[&RawValue], revision: u64) -> Result<Vec<Change>, serde_json::Error> {
         let objects: Result<Vec<K>, _> = objects.iter().map(|raw| serde_json::from_str(raw.get())).collect();
         Ok(self.replace(objects?, revision))
+    }
+
+    fn observe(&self, revision: u64) {
+        Store::observe(self, revision);
     }
 
     fn forget(&self, key: &Key, uid: &str) -> Option<Change> {

@@ -215,6 +215,10 @@ impl crate::reflector::Sink for Filler {
         Ok(())
     }
 
+    fn observe(&self, revision: u64) {
+        self.shared.cache.store(self.of).observe(revision);
+    }
+
     fn remove(&self, object: &str) -> Result<(), serde_json::Error> {
         let change = self.shared.cache.store(self.of).remove_json(object, Source::Watch)?;
         self.shared.announce(change);

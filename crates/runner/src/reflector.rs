@@ -21,6 +21,8 @@ pub trait Sink: Send + Sync {
     fn replace(&self, objects: &[&RawValue], revision: u64) -> Result<(), serde_json::Error>;
     fn apply(&self, object: &str) -> Result<(), serde_json::Error>;
     fn remove(&self, object: &str) -> Result<(), serde_json::Error>;
+    /// Everything up to `revision` has been told.
+    fn observe(&self, _revision: u64) {}
 }
 
 /// What to reflect.
@@ -167,7 +169,10 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
         match line.kind {
             "ADDED" | "MODIFIED" => leave_out_unreadable(sink.apply(object), object),
             "DELETED" => leave_out_unreadable(sink.remove(object), object),
-            "BOOKMARK" => {}
+            "BOOKMARK" => {
+                let at: Versioned = serde_json::from_str(object).map_err(unreadable)?;
+                sink.observe(at.metadata.resource_version.parse().unwrap_or(0));
+            }
             _ => {
                 let status: serde_json::Value = serde_json::from_str(object).map_err(unreadable)?;
                 if status["code"] == 410 {

@@ -18,9 +18,8 @@ use crate::verbs::delete;
 
 /// Tries for a free name. `kubernetes/apiserver pkg/registry/generic/registry/store.go: maxNameGenerationCreateAttempts`.
 const GENERATE_ATTEMPTS: usize = 8;
-/// Tries of a change that others keep overtaking.
-/// `kubernetes/apiserver pkg/endpoints/handlers/patch.go: MaxRetryWhenPatchConflicts`.
-const CONFLICT_ATTEMPTS: usize = 5;
+/// Tries of a change that others keep overtaking; each time one of the others got on. Upstream's storage tries without end.
+const CONFLICT_ATTEMPTS: usize = 64;
 
 /// How managed fields follow a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +132,8 @@ pub struct Update<'a> {
     pub unconditional: bool,
 }
 
-/// Changes the named object: `make` builds the new one from the old. It is tried again when somebody else was faster.
+/// Changes the named object: `make` builds the new one from the old. It is tried again when somebody else was faster; what
+/// was meant for one version alone finds another then, and is refused.
 pub async fn update<F>(cx: &Cx, how: &Update<'_>, mut make: F) -> Result<Option<Value>, Status>
 where
     F: FnMut(&Stored) -> Result<Value, Status>,
@@ -143,7 +143,7 @@ where
             return Ok(None);
         };
         let mut new = make(&old)?;
-        let conditional = check_preconditions(cx, &new, &old, how.unconditional)?;
+        check_preconditions(cx, &new, &old, how.unconditional)?;
         object::set_resource_version(&mut new, object::resource_version(&old.value));
         prepare(cx, how, &mut new, &old).await?;
         if new == old.value || managed::same_but_times(&new, &old.value) {
@@ -156,9 +156,6 @@ where
         }
         admission::refund(cx, charged).await;
         stored?;
-        if conditional {
-            break;
-        }
     }
     Err(Status::modified(&cx.resource(), &cx.info.name))
 }
@@ -197,8 +194,8 @@ async fn store(cx: &Cx, how: &Update<'_>, mut new: Value, old: &Stored) -> Resul
     }))
 }
 
-/// Whether the client tied its write to a version; an error when it tied it to another than the present one.
-fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool) -> Result<bool, Status> {
+/// An error when the client tied its write to another version than the present one.
+fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool) -> Result<(), Status> {
     let uid = object::uid(new);
     if !uid.is_empty() && uid != object::uid(&old.value) {
         let words =
@@ -206,13 +203,13 @@ fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool) 
         return Err(Status::conflict(&cx.resource(), &cx.info.name, words));
     }
     match object::resource_version(new) {
-        "" | "0" if unconditional || cx.kind.unconditional_update => Ok(false),
+        "" | "0" if unconditional || cx.kind.unconditional_update => Ok(()),
         "" | "0" => {
             let path = Path::new("metadata").child("resourceVersion");
             let bad = machinery::field::BadValue::json(&0);
             Err(invalid(cx, &cx.info.name, FieldError::invalid(&path, bad, "must be specified for an update")))
         }
-        named if named == object::resource_version(&old.value) => Ok(true),
+        named if named == object::resource_version(&old.value) => Ok(()),
         _ => Err(Status::modified(&cx.resource(), &cx.info.name)),
     }
 }

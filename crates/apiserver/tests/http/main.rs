@@ -136,6 +136,21 @@ async fn stale_writes_conflict_and_unchanged_ones_keep_the_revision() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn patches_of_no_version_all_succeed_however_many_come_at_once() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    assert_eq!(send(server, "POST", MAPS, &map("a")).await.0, 201);
+    let path = format!("{MAPS}/a");
+    let patches = (0..24).map(|number| {
+        let (path, patch) = (path.clone(), json!({"data": {format!("k{number}"): "v"}}));
+        async move { merge(server, &path, &patch).await.0 }
+    });
+    let codes = futures::future::join_all(patches).await;
+    assert_eq!(codes, vec![200; 24]);
+    assert_eq!(get(server, &path).await.1["data"].as_object().unwrap().len(), 25);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_watch_tells_every_change_after_its_revision_and_selectors_choose() {
     let cluster = Cluster::start().await;
     let server = &cluster.server;
