@@ -26,7 +26,7 @@ serve_images() {
 # Starts the node and waits until pods may be put on it.
 start_cluster() {
   cat >"$work/windlass.yaml" <<YAML
-compaction-interval: ${COMPACTION:-300}
+compaction-interval: ${COMPACTION:-60}
 registries:
   - host: registry.k8s.io
     endpoints: [{host: "127.0.0.1:$registry_port"}]
