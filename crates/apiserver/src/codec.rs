@@ -8,40 +8,25 @@ use machinery::status::Status;
 use serde_json::Value;
 
 use crate::context::{Cx, Payload};
+use crate::negotiate::MEDIA_TYPES;
 use crate::query::FieldValidation;
 use crate::strategy;
-
-/// What a body may be written in.
-const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
 fn parse(payload: &Payload, schema: Option<&Schema>) -> Result<Result<Decoded, DecodeError>, Status> {
     match payload.media_type() {
         "" | "application/json" | "*/*" => Ok(decode::json(&payload.bytes, schema)),
         "application/yaml" | "text/yaml" => Ok(decode::yaml(&payload.bytes, schema)),
         "application/vnd.kubernetes.protobuf" => Ok(protobuf(&payload.bytes, schema)),
-        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+        _ => Err(Status::unsupported_media_type(&MEDIA_TYPES)),
     }
 }
 
 fn protobuf(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
-    let value = crate::protobuf::decode(bytes, facts_of).map_err(|error| DecodeError::Syntax(error.to_string()))?;
+    let value = kinds::protobuf::decode(bytes).map_err(|error| DecodeError::Syntax(error.to_string()))?;
     match schema {
         Some(schema) => decode::value(value, schema),
         None => Ok(Decoded { value, problems: Vec::new() }),
     }
-}
-
-/// The facts that describe a version and kind, as upstream names its Go packages after API groups.
-fn facts_of(version: &str, kind: &str) -> Option<String> {
-    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
-    if kind.ends_with("Options") && !kind.starts_with("Pod") {
-        return Some(format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
-    }
-    if let Some(SchemaSource::Facts(name)) = kinds::by_kind(group, version, kind).map(|kind| &kind.schema) {
-        return Some((*name).to_owned());
-    }
-    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or_default() };
-    Some(format!("io.k8s.api.{package}.{version}.{kind}"))
 }
 
 /// A body as a tree, whatever it says.

@@ -8,7 +8,7 @@ use machinery::status::Status;
 use serde_json::{Value, json};
 
 use crate::http::{self as wire, HttpResponse};
-use crate::negotiate::{Accept, Media};
+use crate::negotiate::{Accept, Endpoint, Media};
 use crate::query::Query;
 use crate::respond;
 use crate::server::Inner;
@@ -76,7 +76,7 @@ pub fn paths(server: &Inner) -> Value {
 
 fn plain(headers: &HeaderMap, query: &Query, value: Option<Value>) -> Result<HttpResponse, Status> {
     let Some(value) = value else { return Ok(crate::dispatch::not_a_path()) };
-    let media = Accept::negotiate(headers, query).map_or(Media::Json, |accept| accept.media);
+    let media = Accept::negotiate(headers, query, Endpoint::Plain).map_or(Media::Json, |accept| accept.media);
     Ok(wire::answer(StatusCode::OK, media.content_type(), wire::full(respond::encode(media, &value)?)))
 }
 

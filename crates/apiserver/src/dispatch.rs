@@ -9,7 +9,7 @@ use machinery::status::Status;
 
 use crate::context::{Cx, Payload};
 use crate::http::{self as wire, Body, HttpResponse};
-use crate::negotiate::Accept;
+use crate::negotiate::{Accept, Endpoint};
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
@@ -53,7 +53,7 @@ pub async fn dispatch(
         let cx = cx(server, kind, user, info, query, &request, Accept::JSON);
         return subresources::stream(&cx, stream, request).await;
     }
-    let accept = Accept::negotiate(request.headers(), query)?;
+    let accept = Accept::negotiate(request.headers(), query, Endpoint::of(kind))?;
     let cx = cx(server, kind, user, info, query, &request, accept);
     let content_type =
         request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

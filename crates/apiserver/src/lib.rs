@@ -32,7 +32,6 @@ mod metrics;
 mod negotiate;
 mod openapi;
 mod pipeline;
-mod protobuf;
 mod query;
 mod registry;
 mod request_info;

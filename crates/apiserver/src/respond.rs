@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::context::Cx;
 use crate::http::{self as wire, HttpResponse};
-use crate::negotiate::{Accept, Media, Shape};
+use crate::negotiate::{Accept, Endpoint, MEDIA_TYPES, Media, STREAM_MEDIA_TYPES, Shape};
 use crate::query::Query;
 use crate::table;
 
@@ -16,12 +16,13 @@ pub fn encode(media: Media, value: &Value) -> Result<Vec<u8>, Status> {
         Media::Json => serde_json::to_vec(value).map_err(Status::internal),
         Media::PrettyJson => serde_json::to_vec_pretty(value).map_err(Status::internal),
         Media::Yaml => serde_yaml_ng::to_string(value).map(String::into_bytes).map_err(Status::internal),
+        Media::Protobuf => kinds::protobuf::encode(value).ok_or_else(not_acceptable),
     }
 }
 
 /// A failure, or the success of a deletion.
 pub fn status(headers: &HeaderMap, query: &Query, status: &Status) -> HttpResponse {
-    let accept = Accept::negotiate(headers, query).unwrap_or(Accept::JSON);
+    let accept = Accept::negotiate(headers, query, Endpoint::Plain).unwrap_or(Accept::JSON);
     let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let plain = status.to_json();
     let bytes = match accept.media {
@@ -77,7 +78,12 @@ pub fn bytes(cx: &Cx, code: u16, bytes: Vec<u8>) -> Result<HttpResponse, Status>
 
 /// `kubernetes/apiserver pkg/endpoints/handlers/negotiation: what is accepted when a shape does not fit`.
 pub fn not_acceptable() -> Status {
-    Status::not_acceptable(&["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"])
+    Status::not_acceptable(&MEDIA_TYPES)
+}
+
+/// The same of a watch.
+pub fn not_streamable() -> Status {
+    Status::not_acceptable(&STREAM_MEDIA_TYPES)
 }
 
 /// `Warning: 299 - "text"`, one header each.

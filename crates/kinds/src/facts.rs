@@ -5,7 +5,7 @@
 //! definition), `r` required, `d` default, `e` what an encoder does with an empty value (`z` writes the type's zero,
 //! `n` writes null, `o` leaves it out), `en` enumeration, `l` list type, `k` list map keys, `m` merge key, `s` patch
 //! strategy, `a` atomic map, `n` protobuf field number (several for a field of an embedded message, outermost
-//! first), `w` protobuf wire type when it is not `bytes`, `gvk` group, version and kind, `u` unions.
+//! first), `gvk` group, version and kind, `u` unions.
 //!
 //! A definition is parsed when it is first asked for.
 
@@ -17,6 +17,8 @@ use machinery::schema::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::protobuf::Layout;
 
 /// The generated files.
 const FILES: &[&str] = &[
@@ -101,8 +103,6 @@ pub struct Field {
     pub atomic: bool,
     /// Protobuf field numbers, from the outer message inwards.
     pub numbers: Vec<u32>,
-    /// Protobuf wire type: `bytes`, `varint`, `fixed64`, `fixed32`.
-    pub wire: &'static str,
 }
 
 /// What is true of a type.
@@ -116,6 +116,7 @@ pub struct Definition {
     /// Group, version and kind.
     pub kinds: Vec<(&'static str, &'static str, &'static str)>,
     pub unions: Option<Value>,
+    layout: OnceLock<Layout>,
     /// The defaults that depend on other fields.
     pub rule: Option<crate::defaults::Rule>,
 }
@@ -148,7 +149,6 @@ struct RawField<'a> {
     s: Option<&'a str>,
     a: Option<u8>,
     n: Option<Numbers>,
-    w: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -231,6 +231,7 @@ impl Entry {
                 atomic: raw.a.is_some(),
                 kinds: raw.gvk,
                 unions: raw.u,
+                layout: OnceLock::new(),
                 rule: crate::defaults::of_type(self.name),
             })
         };
@@ -271,7 +272,6 @@ impl RawField<'static> {
                 Some(Numbers::Path(path)) => path,
                 None => Vec::new(),
             },
-            wire: self.w.unwrap_or("bytes"),
         }
     }
 }
@@ -355,6 +355,11 @@ impl Type {
 }
 
 impl Definition {
+    /// Its fields by their protobuf numbers.
+    pub fn layout(&self) -> &Layout {
+        self.layout.get_or_init(|| Layout::of(self))
+    }
+
     /// The type's own name, `PodSpec`.
     pub fn short_name(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)

@@ -20,6 +20,7 @@ pub mod kind;
 pub mod meta;
 pub mod nodefit;
 pub mod prepare;
+pub mod protobuf;
 pub mod quota;
 pub mod resources;
 mod table;

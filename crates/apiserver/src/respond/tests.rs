@@ -21,11 +21,15 @@ fn strictly(name: &str, decoded: Result<Decoded, DecodeError>) -> Value {
 /// `value` is what our decoder made of upstream's text, `published` what a plain parser did.
 fn answered_as_published(name: &str, kind: &Kind, value: &Value, published: &Value) {
     let schema = kind.schema();
-    for media in [Media::Json, Media::PrettyJson, Media::Yaml] {
+    for media in [Media::Json, Media::PrettyJson, Media::Yaml, Media::Protobuf] {
         let bytes = encode(media, value).unwrap();
         let (plain, again) = match media {
             Media::Json | Media::PrettyJson => {
                 (serde_json::from_slice::<Value>(&bytes).unwrap(), decode::json(&bytes, Some(&schema)))
+            }
+            Media::Protobuf => {
+                let plain = kinds::protobuf::decode(&bytes).unwrap();
+                (plain.clone(), decode::value(plain, &schema))
             }
             Media::Yaml => (serde_yaml_ng::from_slice::<Value>(&bytes).unwrap(), decode::yaml(&bytes, Some(&schema))),
         };

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::cache::{Cache, Object};
 use crate::context::Cx;
 use crate::http::HttpResponse;
-use crate::negotiate::Shape;
+use crate::negotiate::{Media, Shape};
 use crate::query::{ListOptions, VersionMatch};
 use crate::select::Filter;
 use crate::{http as wire, registry, respond};
@@ -215,13 +215,16 @@ fn list_meta(page: &Page) -> Value {
 /// A page in the form asked for.
 pub fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
     let meta = list_meta(page);
-    let whole_json = cx.accept.shape == Shape::Whole && cx.accept.media == crate::negotiate::Media::Json;
-    if whole_json && registry::sent_as_stored(&cx.kind) {
+    let whole = |media| cx.accept.shape == Shape::Whole && cx.accept.media == media;
+    if whole(Media::Json) && registry::sent_as_stored(&cx.kind) {
         return write_through(cx, page, &meta);
     }
     let mut values = Vec::with_capacity(page.objects.len());
     for object in &page.objects {
         values.push(registry::from_storage(&cx.kind, object.value())?);
+    }
+    if whole(Media::Protobuf) {
+        return write_protobuf(cx, &meta, &values);
     }
     if cx.accept.shape == Shape::Whole {
         values.iter_mut().for_each(|value| as_item(cx, value));
@@ -235,6 +238,11 @@ fn as_item(cx: &Cx, value: &mut Value) {
         fields.remove("kind");
         fields.remove("apiVersion");
     }
+}
+
+fn write_protobuf(cx: &Cx, meta: &Value, values: &[Value]) -> Result<HttpResponse, Status> {
+    let written = kinds::protobuf::encode_list(&cx.kind.api_version(), &cx.kind.list_kind(), meta, values);
+    respond::bytes(cx, 200, written.ok_or_else(respond::not_acceptable)?)
 }
 
 /// The stored bytes as they are, between a list's head and its end.

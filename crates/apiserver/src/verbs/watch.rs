@@ -1,4 +1,4 @@
-//! WATCH: the cache's changes from a revision on, as a stream of JSON events.
+//! WATCH: the cache's changes from a revision on, as a stream of events in JSON or protobuf.
 //!
 //! `kubernetes/apiserver pkg/storage/cacher/cache_watcher.go: what a change is to a watch with a selector`.
 
@@ -37,7 +37,7 @@ const TIMEOUT_MIN: Duration = Duration::from_secs(1800);
 
 pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
     if cx.accept.media == Media::Yaml {
-        return Err(respond::not_acceptable());
+        return Err(respond::not_streamable());
     }
     let mut options = ListOptions::parse(&cx.query, true)?;
     if cx.info.watch_by_path && !cx.info.name.is_empty() {
@@ -56,7 +56,7 @@ pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
         events.start_with_state(options.send_initial_events == Some(true));
     } else if let Err(floor) = events.start_after(named) {
         let status = Status::expired(format!("too old resource version: {named} ({floor})"));
-        return Ok(answer(cx, wire::full(error_event(&status))));
+        return Ok(answer(cx, wire::full(error_event(cx.accept.media, &status))));
     }
     let stream = futures::stream::unfold(events, |mut events| async move {
         let batch = events.next().await?;
@@ -73,16 +73,41 @@ fn next_bookmark(now: Instant, ends: Instant, share: f64) -> Instant {
 }
 
 fn answer(cx: &Cx, body: wire::Body) -> HttpResponse {
-    let mut response = wire::answer(StatusCode::OK, "application/json", body);
+    let content_type = match cx.accept.media {
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        media => media.content_type(),
+    };
+    let mut response = wire::answer(StatusCode::OK, content_type, body);
     respond::add_warnings(cx, &mut response);
     response
 }
 
-fn error_event(status: &Status) -> Vec<u8> {
-    let mut event = b"{\"type\":\"ERROR\",\"object\":".to_vec();
-    event.extend_from_slice(&status.to_json());
-    event.extend_from_slice(b"}\n");
+fn error_event(media: Media, status: &Status) -> Vec<u8> {
+    let mut event = Vec::new();
+    let object = serde_json::from_slice(&status.to_json()).map_err(Status::internal);
+    if let Err(error) = object.and_then(|object: Value| write_event(&mut event, media, "ERROR", &object)) {
+        tracing::error!(error = %error.message, "a watch's error cannot be sent");
+    }
     event
+}
+
+/// An event with its object: a line of JSON, or a length and a message.
+fn write_event(out: &mut Vec<u8>, media: Media, what: &str, object: &Value) -> Result<(), Status> {
+    match media {
+        Media::Protobuf => kinds::protobuf::write_event(out, what, &respond::encode(media, object)?),
+        _ => out.extend_from_slice(format!("{{\"type\":\"{what}\",\"object\":{object}}}\n").as_bytes()),
+    }
+    Ok(())
+}
+
+/// The stored bytes as they are.
+fn write_stored_event(out: &mut Vec<u8>, what: &str, object: &Encoded) -> Result<(), Status> {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(what.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    object.write_to(out).map_err(Status::internal)?;
+    out.extend_from_slice(b"}\n");
+    Ok(())
 }
 
 /// One client's watch.
@@ -127,7 +152,9 @@ impl Events {
             ends: now + timeout,
             over: false,
             columns_sent: false,
-            as_stored: cx.accept.shape == Shape::Whole && registry::sent_as_stored(&cx.kind),
+            as_stored: cx.accept.shape == Shape::Whole
+                && cx.accept.media != Media::Protobuf
+                && registry::sent_as_stored(&cx.kind),
             sent: cx.server.gauges.watch_events(&cx.kind),
         }
     }
@@ -169,7 +196,7 @@ impl Events {
                 Next::Changes(changes) => self.lines(&changes),
                 Next::Lost => {
                     self.over = true;
-                    return Some(error_event(&Status::expired("too old resource version")));
+                    return Some(error_event(self.accept.media, &Status::expired("too old resource version")));
                 }
                 Next::Closed => return None,
                 Next::Wait => match self.mark.take() {
@@ -227,17 +254,13 @@ impl Events {
 
     fn event(&mut self, out: &mut Vec<u8>, what: &str, object: &Encoded) {
         let start = out.len();
-        out.extend_from_slice(b"{\"type\":\"");
-        out.extend_from_slice(what.as_bytes());
-        out.extend_from_slice(b"\",\"object\":");
         let written = if self.as_stored {
-            object.write_to(out).map_err(Status::internal)
+            write_stored_event(out, what, object)
         } else {
-            self.shaped(object).map(|value| out.extend_from_slice(value.to_string().as_bytes()))
+            self.shaped(object).and_then(|value| write_event(out, self.accept.media, what, &value))
         };
         match written {
             Ok(()) => {
-                out.extend_from_slice(b"}\n");
                 self.sent.inc();
             }
             Err(status) => {
@@ -283,6 +306,8 @@ impl Events {
                 object = table::table(&self.kind, &[object], self.accept.include, head, list_meta, Timestamp::now());
             }
         }
-        out.extend_from_slice(format!("{{\"type\":\"BOOKMARK\",\"object\":{object}}}\n").as_bytes());
+        if let Err(error) = write_event(out, self.accept.media, "BOOKMARK", &object) {
+            tracing::error!(error = %error.message, prefix = %self.cache.prefix, "a bookmark cannot be sent");
+        }
     }
 }

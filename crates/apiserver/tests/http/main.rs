@@ -7,6 +7,7 @@ mod documents;
 mod figures;
 mod hooks;
 mod lists;
+mod protobuf;
 mod rights;
 mod subresources;
 #[path = "../support/mod.rs"]

@@ -15,8 +15,6 @@ pub struct Field {
     pub omit_zero: bool,
     /// Field numbers from the outermost message inwards: more than one for a field of an embedded struct.
     pub numbers: Vec<u32>,
-    /// `bytes`, `varint`, `fixed64`; empty when the struct has no protobuf form.
-    pub wire: String,
 }
 
 /// An embedded struct whose fields are written as if they were the outer one's.
@@ -113,7 +111,7 @@ impl Package {
         let mut options = json.split(',');
         let json_name = options.next().unwrap_or_default().to_owned();
         let options: Vec<&str> = options.collect();
-        let (wire, number) = protobuf_tag(protobuf.as_deref().unwrap_or_default());
+        let number = protobuf_number(protobuf.as_deref().unwrap_or_default());
         if json_name == "-" {
             return;
         }
@@ -126,7 +124,6 @@ impl Package {
             omit_empty: options.contains(&"omitempty"),
             omit_zero: options.contains(&"omitzero"),
             numbers: number.into_iter().collect(),
-            wire,
         };
         into.fields.insert(json_name, field);
     }
@@ -136,10 +133,11 @@ impl Package {
         let found = self.structs.get(name)?;
         let mut fields = found.fields.clone();
         for outer in &found.embedded {
-            // `TypeMeta` comes from another package; its two fields are not part of the protobuf message.
+            // What has no number, as `TypeMeta`, is not part of the protobuf message.
             for (json_name, mut field) in self.fields(&outer.go_type).unwrap_or_default() {
-                if let Some(number) = outer.number {
-                    field.numbers.insert(0, number);
+                match outer.number {
+                    Some(number) => field.numbers.insert(0, number),
+                    None => field.numbers.clear(),
                 }
                 fields.entry(json_name).or_insert(field);
             }
@@ -156,9 +154,7 @@ impl Package {
     }
 }
 
-/// `varint,3,opt,name=x` gives its wire type and number.
-fn protobuf_tag(tag: &str) -> (String, Option<u32>) {
-    let mut parts = tag.split(',');
-    let wire = parts.next().unwrap_or_default().to_owned();
-    (wire, parts.next().and_then(|number| number.parse().ok()))
+/// `varint,3,opt,name=x` has the number 3. The wire type that it names is not to be trusted: the field's own type says it.
+fn protobuf_number(tag: &str) -> Option<u32> {
+    tag.split(',').nth(1)?.parse().ok()
 }

@@ -5,9 +5,9 @@
 //! prose is taken over. `crates/kinds/src/facts.rs` reads the result and explains the keys.
 
 mod go;
-mod metrics;
 mod modules;
 mod openapi;
+mod unpublished;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,8 +31,10 @@ pub fn generate() -> Result<BTreeMap<String, String>> {
     let kubernetes = modules::directory("k8s.io/kubernetes", KUBERNETES)?;
     let mut definitions = openapi::definitions(&kubernetes)?;
     let mut packages = BTreeMap::new();
-    if let Some(package) = source_of(metrics::PACKAGE)? {
-        definitions.extend(metrics::definitions(&package)?);
+    for unpublished in &unpublished::UNPUBLISHED {
+        if let Some(package) = source_of(unpublished.package)? {
+            definitions.extend(unpublished::definitions(unpublished, &package)?);
+        }
     }
     let mut files: BTreeMap<String, BTreeMap<String, Value>> = BTreeMap::new();
     for name in wanted(&definitions) {
@@ -112,7 +114,7 @@ fn render(facts: BTreeMap<String, Value>) -> String {
 
 /// Alpha and beta versions are off by default and not served; `metrics.k8s.io` is beta only in name.
 fn is_unstable(package: &str) -> bool {
-    if package == metrics::PACKAGE {
+    if package == unpublished::METRICS {
         return false;
     }
     let version = package.rsplit('.').next().unwrap_or_default();

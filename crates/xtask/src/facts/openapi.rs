@@ -91,7 +91,6 @@ fn is_atomic(schema: &Value) -> Option<Value> {
 
 fn field_fact(schema: &Value, tag: Option<&go::Field>, required: bool, package: Option<&go::Package>) -> Result<Value> {
     let numbers = tag.map(|tag| tag.numbers.clone()).filter(|numbers| !numbers.is_empty());
-    let wire = tag.map(|tag| tag.wire.as_str()).filter(|wire| !matches!(*wire, "" | "bytes"));
     let values = tag.zip(package).and_then(|(tag, package)| package.enum_values(&tag.go_type));
     Ok(object([
         ("a", is_atomic(schema)),
@@ -105,7 +104,6 @@ fn field_fact(schema: &Value, tag: Option<&go::Field>, required: bool, package: 
         ("r", required.then(|| json!(1))),
         ("s", schema.get("x-kubernetes-patch-strategy").cloned()),
         ("t", Some(json!(type_expression(schema)?))),
-        ("w", wire.map(|wire| json!(wire))),
     ]))
 }
 

@@ -1,73 +1,30 @@
-//! Request bodies in Kubernetes' protobuf form, which `kubectl create` and other typed clients send, read into the same
-//! trees as JSON. Field numbers and types come from the type facts; no message is spelled out here.
-//!
-//! `kubernetes/apimachinery pkg/runtime/serializer/protobuf: the four bytes "k8s\0", then runtime.Unknown`.
+//! Messages to trees.
 
 use base64::Engine;
-use kinds::facts::{Definition, Field, Type, definition};
 use serde_json::{Map, Value, json};
 
-const MAGIC: &[u8] = b"k8s\0";
+use super::layout::{Holds, Layout};
+use super::{SCHEMA, Special, Unreadable, special};
+use crate::facts::{Definition, Empty, Type, definition, is_zero};
+
 /// Messages nest no deeper than this in any kind; a body that does is an attack.
 const DEPTH_MAX: usize = 64;
 
-/// Why a body cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
-    NoPrefix,
-    #[error("unexpected EOF")]
-    Truncated,
-    #[error("proto: illegal wireType {0}")]
-    WireType(u64),
-    #[error("no kind \"{kind}\" is registered for version \"{version}\"")]
-    UnknownKind { kind: String, version: String },
-    #[error("proto: nested too deep")]
-    TooDeep,
-}
-
-/// Reads a body. `definition_of` names the facts of a version and kind.
-pub fn decode(bytes: &[u8], definition_of: impl Fn(&str, &str) -> Option<String>) -> Result<Value, Unreadable> {
-    let envelope = bytes.strip_prefix(MAGIC).ok_or(Unreadable::NoPrefix)?;
-    let (mut version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-    for part in parts(envelope)? {
-        match (part.number, part.value) {
-            (1, Wire::Bytes(meta)) => {
-                for part in parts(meta)? {
-                    match (part.number, part.value) {
-                        (1, Wire::Bytes(text)) => version = string(text),
-                        (2, Wire::Bytes(text)) => kind = string(text),
-                        _ => {}
-                    }
-                }
-            }
-            (2, Wire::Bytes(body)) => raw = body,
-            _ => {}
-        }
-    }
-    let facts = definition_of(&version, &kind).and_then(|name| definition(&name));
-    let facts = facts.ok_or_else(|| Unreadable::UnknownKind { kind: kind.clone(), version: version.clone() })?;
-    let mut object = message(raw, facts, 0)?;
-    object.insert("apiVersion".to_owned(), Value::String(version));
-    object.insert("kind".to_owned(), Value::String(kind));
-    Ok(Value::Object(object))
-}
-
 /// One field as it stands on the wire.
-struct Part<'a> {
-    number: u64,
-    value: Wire<'a>,
+pub struct Part<'a> {
+    pub number: u64,
+    pub value: Wire<'a>,
 }
 
 #[derive(Clone, Copy)]
-enum Wire<'a> {
+pub enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
     Bytes(&'a [u8]),
 }
 
-fn parts(bytes: &[u8]) -> Result<Vec<Part<'_>>, Unreadable> {
+pub fn parts(bytes: &[u8]) -> Result<Vec<Part<'_>>, Unreadable> {
     let mut rest = bytes;
     let mut parts = Vec::new();
     while !rest.is_empty() {
@@ -109,43 +66,69 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Unreadable> {
     Err(Unreadable::Truncated)
 }
 
-fn string(bytes: &[u8]) -> String {
+pub fn string(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn message(bytes: &[u8], facts: &'static Definition, depth: usize) -> Result<Map<String, Value>, Unreadable> {
-    let fields: Vec<(&'static str, &'static Field, &'static [u32])> =
-        facts.fields.iter().map(|(name, field)| (*name, field, field.numbers.as_slice())).collect();
-    let mut object = Map::new();
-    read_fields(bytes, &fields, &mut object, depth)?;
-    Ok(object)
-}
-
-/// Reads the fields of a message; those of an embedded one are reached through its number.
-fn read_fields(
-    bytes: &[u8],
-    fields: &[(&'static str, &'static Field, &'static [u32])],
-    object: &mut Map<String, Value>,
-    depth: usize,
-) -> Result<(), Unreadable> {
+/// A message as the tree that Go's JSON encoder would make of it.
+pub fn message(bytes: &[u8], of: &'static Definition, depth: usize) -> Result<Map<String, Value>, Unreadable> {
     if depth > DEPTH_MAX {
         return Err(Unreadable::TooDeep);
     }
+    let mut object = Map::new();
+    fields(bytes, of, of.layout(), &mut object, depth)?;
+    settle(&mut object, of, depth)?;
+    Ok(object)
+}
+
+fn fields(
+    bytes: &[u8],
+    of: &'static Definition,
+    layout: &Layout,
+    object: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), Unreadable> {
     for part in parts(bytes)? {
-        let here = |(_, _, numbers): &&(&'static str, &'static Field, &'static [u32])| {
-            numbers.first().is_some_and(|number| u64::from(*number) == part.number)
-        };
-        let matching: Vec<_> = fields.iter().filter(here).copied().collect();
-        match matching.as_slice() {
-            [] => {}
-            [(name, field, [_])] => put(object, name, &field.of, part.value, depth)?,
-            embedded => {
-                if let Wire::Bytes(inner) = part.value {
-                    let inside: Vec<_> =
-                        embedded.iter().map(|(name, field, numbers)| (*name, *field, &numbers[1..])).collect();
-                    read_fields(inner, &inside, object, depth + 1)?;
+        match (layout.slot(part.number).map(|slot| &slot.holds), part.value) {
+            (Some(Holds::Embedded(inner)), Wire::Bytes(bytes)) => fields(bytes, of, inner, object, depth)?,
+            (Some(Holds::Field { name, wrapped: true }), Wire::Bytes(bytes)) => {
+                if let Some(field) = of.fields.get(name) {
+                    object.insert((*name).to_owned(), single(field.of.resolve(), Wire::Bytes(bytes), depth)?);
                 }
             }
+            (Some(Holds::Field { name, .. }), value) => {
+                if let Some(field) = of.fields.get(name) {
+                    put(object, name, &field.of, value, depth)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Leaves out what Go's encoder leaves out, and adds what it always writes.
+fn settle(object: &mut Map<String, Value>, of: &'static Definition, depth: usize) -> Result<(), Unreadable> {
+    for (name, field) in of.fields.iter().filter(|(_, field)| !field.numbers.is_empty()) {
+        let is_empty = object.get(*name).is_none_or(is_zero);
+        match field.empty {
+            Empty::Omitted if is_empty => {
+                object.remove(*name);
+            }
+            Empty::Zero if !object.contains_key(*name) => {
+                let value = match field.of.resolve() {
+                    Type::Definition(inner) => match definition(inner) {
+                        Some(inner) => Value::Object(message(&[], inner, depth + 1)?),
+                        None => Value::Null,
+                    },
+                    of => zero(of),
+                };
+                object.insert((*name).to_owned(), value);
+            }
+            Empty::Null if !object.contains_key(*name) => {
+                object.insert((*name).to_owned(), Value::Null);
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -158,7 +141,8 @@ fn put(
     wire: Wire<'_>,
     depth: usize,
 ) -> Result<(), Unreadable> {
-    match of.resolve() {
+    let resolved = if special(of).is_some() { of } else { of.resolve() };
+    match resolved {
         Type::List(items) => {
             let item = single(items, wire, depth)?;
             let list = object.entry(name).or_insert_with(|| json!([]));
@@ -168,20 +152,27 @@ fn put(
         }
         Type::Map(values) => {
             let Wire::Bytes(entry) = wire else { return Ok(()) };
-            let (mut key, mut value) = (String::new(), zero(values));
+            let (mut key, mut value) = (String::new(), None);
             for part in parts(entry)? {
                 match (part.number, part.value) {
                     (1, Wire::Bytes(text)) => key = string(text),
-                    (2, wire) => value = single(values, wire, depth)?,
+                    (2, wire) => value = Some(single(values, wire, depth)?),
                     _ => {}
                 }
             }
+            let value = match value {
+                Some(value) => value,
+                None => match single(values, Wire::Bytes(&[]), depth)? {
+                    Value::Null => zero(values),
+                    value => value,
+                },
+            };
             let map = object.entry(name).or_insert_with(|| json!({}));
             if let Value::Object(map) = map {
                 map.insert(key, value);
             }
         }
-        of => {
+        _ => {
             let value = single(of, wire, depth)?;
             object.insert(name.to_owned(), value);
         }
@@ -189,14 +180,20 @@ fn put(
     Ok(())
 }
 
-/// What a map's entry without a value holds.
-fn zero(of: &'static Type) -> Value {
+/// What Go writes of a value that was never set.
+fn zero(of: &Type) -> Value {
     match of.resolve() {
         Type::String | Type::Bytes => json!(""),
-        Type::List(_) => json!([]),
+        Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => json!(0),
+        Type::Bool => json!(false),
         Type::Quantity => json!("0"),
-        Type::Definition(_) | Type::Map(_) | Type::Object => json!({}),
-        _ => Value::Null,
+        Type::Definition(_)
+        | Type::Map(_)
+        | Type::List(_)
+        | Type::Object
+        | Type::Any
+        | Type::Time
+        | Type::MicroTime => Value::Null,
     }
 }
 
@@ -206,6 +203,9 @@ fn zero(of: &'static Type) -> Value {
     reason = "protobuf's own encoding of negative numbers"
 )]
 fn single(of: &'static Type, wire: Wire<'_>, depth: usize) -> Result<Value, Unreadable> {
+    if let (Some(special), Wire::Bytes(bytes)) = (special(of), wire) {
+        return schema_or(special, bytes, depth);
+    }
     Ok(match (of.resolve(), wire) {
         (Type::Bool, Wire::Varint(number)) => json!(number != 0),
         (Type::Int32, Wire::Varint(number)) => json!(number as i32),
@@ -214,38 +214,46 @@ fn single(of: &'static Type, wire: Wire<'_>, depth: usize) -> Result<Value, Unre
         (_, Wire::Fixed32(bits)) => json!(f32::from_bits(bits)),
         (Type::String, Wire::Bytes(bytes)) => json!(string(bytes)),
         (Type::Bytes, Wire::Bytes(bytes)) => json!(base64::engine::general_purpose::STANDARD.encode(bytes)),
-        (Type::Quantity, Wire::Bytes(bytes)) => json!(inner_text(bytes)?),
+        (Type::Quantity, Wire::Bytes(bytes)) => json!(quantity(bytes)?),
         (Type::Time, Wire::Bytes(bytes)) => time(bytes, "%Y-%m-%dT%H:%M:%SZ")?,
         (Type::MicroTime, Wire::Bytes(bytes)) => time(bytes, "%Y-%m-%dT%H:%M:%S%.6fZ")?,
         (Type::IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes)?,
-        (Type::Any | Type::Object, Wire::Bytes(bytes)) => raw(bytes)?,
+        (Type::Any, Wire::Bytes(bytes)) => raw(bytes)?,
+        (Type::Object, Wire::Bytes(_)) => json!({}),
         (Type::List(items), Wire::Bytes(bytes)) => {
-            // A list inside a map is a message whose first field repeats (ExtraValue and its like).
+            // A list with a name, or inside a map, is a message whose first field repeats.
             let items = parts(bytes)?.into_iter().map(|part| single(items, part.value, depth + 1));
             Value::Array(items.collect::<Result<_, _>>()?)
         }
-        (Type::Map(_), Wire::Bytes(_)) => Value::Null,
         (Type::Definition(name), Wire::Bytes(bytes)) => match definition(name) {
-            Some(facts) => Value::Object(message(bytes, facts, depth + 1)?),
+            Some(of) => Value::Object(message(bytes, of, depth + 1)?),
             None => raw(bytes)?,
         },
-        (_, Wire::Bytes(bytes)) => json!(string(bytes)),
+        (Type::Bool | Type::Int32 | Type::Int64 | Type::Double | Type::Map(_), Wire::Bytes(_)) => Value::Null,
     })
 }
 
 /// A message that wraps one string.
-fn inner_text(bytes: &[u8]) -> Result<String, Unreadable> {
+fn inner_text(bytes: &[u8]) -> Result<Option<String>, Unreadable> {
     let first = parts(bytes)?.into_iter().find(|part| part.number == 1);
     Ok(match first.map(|part| part.value) {
-        Some(Wire::Bytes(text)) => string(text),
-        _ => String::new(),
+        Some(Wire::Bytes(text)) => Some(string(text)),
+        _ => None,
     })
 }
 
-/// A message that wraps JSON (RawExtension, FieldsV1, apiextensions' JSON).
+fn quantity(bytes: &[u8]) -> Result<String, Unreadable> {
+    Ok(inner_text(bytes)?.filter(|text| !text.is_empty()).unwrap_or_else(|| "0".to_owned()))
+}
+
+/// A message that wraps JSON (RawExtension, FieldsV1, apiextensions' JSON), or an object in the form of this module.
 fn raw(bytes: &[u8]) -> Result<Value, Unreadable> {
-    let text = inner_text(bytes)?;
-    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    let first = parts(bytes)?.into_iter().find(|part| part.number == 1);
+    let Some(Wire::Bytes(inner)) = first.map(|part| part.value) else { return Ok(Value::Null) };
+    if inner.starts_with(super::MAGIC) {
+        return super::decode(inner);
+    }
+    Ok(serde_json::from_slice(inner).unwrap_or(Value::Null))
 }
 
 #[allow(
@@ -286,30 +294,22 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Unreadable> {
     Ok(if is_text { json!(text) } else { json!(number) })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        let mut out = vec![number << 3 | 2, u8::try_from(bytes.len()).unwrap()];
-        out.extend_from_slice(bytes);
-        out
+fn schema_or(special: Special, bytes: &[u8], depth: usize) -> Result<Value, Unreadable> {
+    let Some(schema) = definition(SCHEMA) else { return Ok(Value::Null) };
+    let (mut one, mut many, mut allows) = (None, Vec::new(), false);
+    for part in parts(bytes)? {
+        let number = if special == Special::SchemaOrBool { part.number + 10 } else { part.number };
+        match (number, part.value) {
+            (1 | 12, Wire::Bytes(bytes)) => one = Some(Value::Object(message(bytes, schema, depth + 1)?)),
+            (2, Wire::Bytes(bytes)) if special == Special::SchemaOrStrings => many.push(json!(string(bytes))),
+            (2, Wire::Bytes(bytes)) => many.push(Value::Object(message(bytes, schema, depth + 1)?)),
+            (11, Wire::Varint(number)) => allows = number != 0,
+            _ => {}
+        }
     }
-
-    #[test]
-    fn a_config_map_is_read() {
-        let meta = [field(1, b"v1"), field(2, b"ConfigMap")].concat();
-        let object_meta = [field(1, b"c"), field(3, b"default"), field(8, b"")].concat();
-        let entry = [field(1, b"a"), field(2, b"b")].concat();
-        let raw = [field(1, &object_meta), field(2, &entry)].concat();
-        let body = [MAGIC.to_vec(), field(1, &meta), field(2, &raw)].concat();
-        let read = decode(&body, |_, kind| Some(format!("io.k8s.api.core.v1.{kind}"))).unwrap();
-        assert_eq!(
-            read,
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"},
-                "metadata": {"name": "c", "namespace": "default", "creationTimestamp": null}})
-        );
-        assert_eq!(decode(b"{}", |_, _| None), Err(Unreadable::NoPrefix));
-        assert_eq!(decode(&body[..body.len() - 1], |_, _| None), Err(Unreadable::Truncated));
-    }
+    Ok(match (one, special) {
+        (Some(schema), _) => schema,
+        (None, Special::SchemaOrBool) => json!(allows),
+        (None, _) => Value::Array(many),
+    })
 }
