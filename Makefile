@@ -8,3 +8,8 @@ conformance:
 differ:
 	conformance/differ.sh -result results/oracle.json
 	cd conformance && go run ./report write
+
+# One of upstream's components in the place of ours: make swap WITH=kube-scheduler
+.PHONY: swap
+swap:
+	conformance/swap.sh

@@ -1,12 +1,20 @@
 # A cluster of the suite's own, sourced by the runners: its directories, ports and addresses disturb no other on the machine.
-# Needs $windlass (the binary) and $work (a directory).
+# Needs $windlass (the binary) and $work (a directory). $cluster and $ports make another of it, $left_out are parts it does
+# without (windlass up --disable), and the function `beside`, if there is one, starts what takes their place.
 
-registry_port=15000
 nodes=1
+cluster=${cluster:-suite}
+ports=${ports:-16}
+registry_port=${ports}000
+started=()
+ranges=${ranges:-10.191 10.192}
+cluster_range=${ranges% *}.0.0/16
+service_range=${ranges#* }.0.0/16
 cluster_flags=(
   --data-dir "$work/data" --run-dir "$work/run" --pod-logs-dir "$work/logs" --kubeconfig "$work/admin.conf" --no-merge-kubeconfig
-  --config "$work/windlass.yaml" --node-name suite --secure-port 16443 --kubelet-port 16250 --bridge wlsuite0
-  --cgroup-root /windlass-suite --cluster-cidr 10.191.0.0/16 --service-cidr 10.192.0.0/16
+  --config "$work/windlass.yaml" --node-name "$cluster" --secure-port "${ports}443" --kubelet-port "${ports}250"
+  --bridge "wl${cluster}0" --cgroup-root "/windlass-$cluster" --cluster-cidr "$cluster_range" --service-cidr "$service_range"
+  --proxy-healthz-bind-address "127.0.0.1:${ports}256" --proxy-metrics-bind-address "127.0.0.1:${ports}249"
 )
 
 # Builds what the suite's images are made of, where it is missing, and serves them.
@@ -32,8 +40,15 @@ registries:
     endpoints: [{host: "127.0.0.1:$registry_port"}]
     endpoints_only: true
 YAML
-  "$windlass" up "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
+  "$windlass" up ${left_out:+--disable "$left_out"} "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
   node=$!
+  if declare -F beside >/dev/null; then
+    until [ -s "$work/admin.conf" ] && bin/kubectl --kubeconfig "$work/admin.conf" get --raw /readyz >/dev/null 2>&1; do
+      kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
+      sleep 0.2
+    done
+    beside
+  fi
   until grep -q 'Ready' "$work/up.log"; do
     kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
     sleep 0.2
@@ -45,6 +60,7 @@ YAML
 
 # Takes away everything that was started.
 stop_cluster() {
+  for program in "${started[@]}"; do kill "$program" 2>/dev/null; done
   [ -n "${node:-}" ] && "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1
   [ -n "${registry:-}" ] && kill "$registry" 2>/dev/null
   wait

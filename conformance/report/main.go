@@ -2,6 +2,7 @@
 // which specs of conformance/passing.txt no longer pass.
 //
 //	report suite -commit C -seconds S -nodes N JUNIT...   reads a run of the suite, writes results/suite.json
+//	report swap -with NAME -commit C JUNIT...             reads a run with a component of upstream, writes results/swap-NAME.json
 //	report write                                          writes docs/conformance.md from results/
 //	report regressions                                    prints specs of passing.txt that did not pass; fails if there are any
 //	report accept                                         adds what passed in the run to passing.txt
@@ -19,6 +20,8 @@ func main() {
 	switch {
 	case len(arguments) > 1 && arguments[0] == "suite":
 		failed = readSuite(arguments[1:])
+	case len(arguments) > 1 && arguments[0] == "swap":
+		failed = readSwap(arguments[1:])
 	case len(arguments) == 1 && arguments[0] == "write":
 		failed = write()
 	case len(arguments) == 1 && arguments[0] == "regressions":
@@ -28,7 +31,7 @@ func main() {
 	case len(arguments) == 1 && arguments[0] == "quick":
 		failed = quick()
 	default:
-		failed = fmt.Errorf("usage: report suite [flags] JUNIT... | report write | regressions | accept | quick")
+		failed = fmt.Errorf("usage: report suite [flags] JUNIT... | report swap [flags] JUNIT... | report write | regressions | accept | quick")
 	}
 	if failed != nil {
 		fmt.Fprintln(os.Stderr, "report:", failed)

@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -45,23 +47,56 @@ type Swap struct {
 	With   string `json:"with"`
 	Commit string `json:"commit"`
 	Date   string `json:"date"`
-	Passed int    `json:"passed"`
-	Ran    int    `json:"ran"`
-	Note   string `json:"note,omitempty"`
+	Specs  []Spec `json:"specs"`
 }
 
-func swapSection(text *strings.Builder) error {
-	content, err := os.ReadFile("results/swaps.json")
+// readSwap keeps a run.
+func readSwap(arguments []string) error {
+	flags := flag.NewFlagSet("swap", flag.ContinueOnError)
+	var run Swap
+	flags.StringVar(&run.With, "with", "", "component of upstream")
+	flags.StringVar(&run.Commit, "commit", "", "commit that ran")
+	flags.StringVar(&run.Date, "date", "", "day of the run")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	specs, err := readSpecs(flags.Args())
 	if err != nil {
 		return err
 	}
-	var runs []Swap
-	if err := json.Unmarshal(content, &runs); err != nil {
+	run.Specs = specs
+	return keep("results/swap-"+run.With+".json", run)
+}
+
+func swapSection(text *strings.Builder) error {
+	files, err := filepath.Glob("results/swap-*.json")
+	if err != nil || len(files) == 0 {
 		return err
 	}
-	text.WriteString("## Upstream's components in the place of ours\n\n| component | specs passed | ran | commit | note |\n|---|---:|---:|---|---|\n")
-	for _, run := range runs {
-		fmt.Fprintf(text, "| %s | %d | %d | %s | %s |\n", run.With, run.Passed, run.Ran, run.Commit, cell(run.Note))
+	text.WriteString("## Upstream's components in the place of ours\n\nWhat runs beside each is ours.\n\n")
+	text.WriteString("| component | specs passed | ran | commit |\n|---|---:|---:|---|\n")
+	var failed strings.Builder
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		var run Swap
+		if err := json.Unmarshal(content, &run); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		passed := 0
+		for _, spec := range run.Specs {
+			if spec.Passed {
+				passed++
+			} else {
+				fmt.Fprintf(&failed, "| %s | %s | %s |\n", run.With, cell(spec.Name), cell(spec.Cause))
+			}
+		}
+		fmt.Fprintf(text, "| %s | %d | %d | %s, %s |\n", run.With, passed, len(run.Specs), run.Commit, run.Date)
+	}
+	if failed.Len() > 0 {
+		text.WriteString("\n| with | failed | what it said |\n|---|---|---|\n" + failed.String())
 	}
 	text.WriteString("\n")
 	return nil

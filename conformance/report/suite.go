@@ -58,7 +58,7 @@ type junit struct {
 	} `xml:"testsuite"`
 }
 
-// readSuite keeps the conformance specs that ran, sorted by name. A spec in several files counts by its last one.
+// readSuite keeps a run of the suite.
 func readSuite(arguments []string) error {
 	flags := flag.NewFlagSet("suite", flag.ContinueOnError)
 	var run Suite
@@ -70,15 +70,37 @@ func readSuite(arguments []string) error {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
+	specs, err := readSpecs(flags.Args())
+	if err != nil {
+		return err
+	}
+	run.Specs = specs
+	return keep(suiteFile, run)
+}
+
+// keep writes a result.
+func keep(file string, result any) error {
+	content, err := json.MarshalIndent(result, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(content, '\n'), 0o644)
+}
+
+// readSpecs gives the conformance specs that ran, sorted by name. A spec in several files counts by its last one.
+func readSpecs(files []string) ([]Spec, error) {
 	specs := map[string]Spec{}
-	for _, file := range flags.Args() {
+	for _, file := range files {
 		content, err := os.ReadFile(file)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		var read junit
 		if err := xml.Unmarshal(content, &read); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		for _, suite := range read.Suites {
 			for _, found := range suite.Cases {
@@ -95,18 +117,12 @@ func readSuite(arguments []string) error {
 			}
 		}
 	}
+	var found []Spec
 	for _, spec := range specs {
-		run.Specs = append(run.Specs, spec)
+		found = append(found, spec)
 	}
-	slices.SortFunc(run.Specs, func(a, b Spec) int { return strings.Compare(a.Name, b.Name) })
-	content, err := json.MarshalIndent(run, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(suiteFile), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(suiteFile, append(content, '\n'), 0o644)
+	slices.SortFunc(found, func(a, b Spec) int { return strings.Compare(a.Name, b.Name) })
+	return found, nil
 }
 
 // plainName is a spec's name as upstream's list has it: without Ginkgo's node type and its trailing labels.
