@@ -34,6 +34,7 @@ pub struct Object {
 impl Object {
     /// Reads what selectors need out of the stored bytes.
     pub fn new(key: String, value: Bytes, rv: i64, fields: &StoredFields) -> Result<Object, serde_json::Error> {
+        let value = as_json(value);
         let decoded: Value = serde_json::from_slice(&value)?;
         let labels = match decoded.pointer("/metadata/labels") {
             Some(Value::Object(labels)) => labels
@@ -73,6 +74,19 @@ impl Object {
 /// Stored bytes with their revision.
 pub fn encoded(bytes: Bytes, revision: i64) -> Encoded {
     Encoded::new(bytes, u64::try_from(revision).unwrap_or(0))
+}
+
+/// Stored bytes as JSON. That is what we store; an API server of upstream's on the same store writes protobuf, and reads
+/// both.
+pub fn as_json(bytes: Bytes) -> Bytes {
+    if !kinds::protobuf::is_encoded(&bytes) {
+        return bytes;
+    }
+    match kinds::protobuf::decode(&bytes) {
+        Ok(value) => value.to_string().into(),
+        // No JSON either: whoever reads it says so, with the object's place.
+        Err(_) => bytes,
+    }
 }
 
 /// Decodes stored bytes; they were read once when they came, so a failure can only mean another writer's encoding.

@@ -100,7 +100,7 @@ impl Registry {
         {
             return Ok(lease);
         }
-        let lease = self.store.lease_grant(Duration::from_secs(u64::from(ttl) + 60)).await.map_err(store_failed)?;
+        let lease = self.store.lease_grant(0, Duration::from_secs(u64::from(ttl) + 60)).await.map_err(store_failed)?;
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(ttl, (lease, now));
         Ok(lease)
     }
@@ -120,7 +120,7 @@ pub fn encode(kind: &Kind, value: &Value) -> Result<Bytes, Status> {
 
 /// A stored object in the kind's own version.
 pub fn decode(kind: &Kind, bytes: &Bytes, revision: i64) -> Result<Value, Status> {
-    let value = crate::cache::decode(&crate::cache::encoded(bytes.clone(), revision));
+    let value = crate::cache::decode(&crate::cache::encoded(crate::cache::as_json(bytes.clone()), revision));
     from_storage(kind, value)
 }
 

@@ -3,6 +3,7 @@
 //! It knows no API server, no store and no node; it reads and writes files. Start reading at [`pki`].
 
 pub mod csr;
+pub mod etcd_pki;
 pub mod files;
 pub mod kubeconfig;
 pub mod pki;

@@ -133,11 +133,11 @@ pub struct Subject<'a> {
     pub groups: &'a [&'a str],
 }
 
-struct Leaf<'a> {
-    name: &'static str,
-    subject: Subject<'a>,
-    usages: &'a [Usage],
-    sans: Vec<SanType>,
+pub(crate) struct Leaf<'a> {
+    pub name: &'static str,
+    pub subject: Subject<'a>,
+    pub usages: &'a [Usage],
+    pub sans: Vec<SanType>,
 }
 
 impl Pki {
@@ -230,13 +230,13 @@ fn apiserver_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
     Ok(sans)
 }
 
-fn node_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
+pub(crate) fn node_names(names: &Names) -> Result<Vec<SanType>, PkiError> {
     let mut sans = vec![dns(&names.node)?, dns("localhost")?, SanType::IpAddress(IpAddr::from([127, 0, 0, 1]))];
     sans.extend(names.node_addresses.iter().copied().map(SanType::IpAddress));
     Ok(sans)
 }
 
-fn authority(
+pub(crate) fn authority(
     directory: &Path,
     name: &'static str,
     common_name: &str,
@@ -261,7 +261,7 @@ fn authority(
     Ok(pair)
 }
 
-fn ensure_leaf(
+pub(crate) fn ensure_leaf(
     directory: &Path,
     issuer: &Pair,
     leaf: Leaf,

@@ -46,6 +46,16 @@ pub struct WatchResponse {
 
 pub type WatchStream = BoxStream<'static, Result<WatchResponse, Error>>;
 
+/// A lease as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseState {
+    pub id: LeaseId,
+    pub ttl: Duration,
+    /// What is left of its time.
+    pub left: Duration,
+    pub keys: Vec<Bytes>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub revision: Revision,
@@ -76,12 +86,16 @@ pub trait Store: Send + Sync + 'static {
 
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
 
-    async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error>;
+    /// `id` is the caller's choice; 0 leaves it to the store.
+    async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseId, Error>;
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<(), Error>;
 
     /// The lease's whole time to live, which starts anew.
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, Error>;
+
+    /// Every lease there is.
+    async fn leases(&self) -> Result<Vec<LeaseState>, Error>;
 
     async fn status(&self) -> Result<Status, Error>;
 

@@ -7,11 +7,12 @@
 mod api;
 mod embedded;
 mod error;
+pub mod etcd;
 pub mod journal_ring;
 mod lock;
 mod watch;
 
-pub use api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
+pub use api::{LeaseState, Status, Store, WatchRequest, WatchResponse, WatchStream};
 pub use embedded::{Embedded, OnSync, Options, SLOW_SYNC};
 pub use error::Error;
 pub use journal_ring::JournalRing;

@@ -51,6 +51,9 @@ pub struct Options {
     /// Where the service proxy's metrics are [default: 127.0.0.1:10249]
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     pub proxy_metrics_bind_address: Option<SocketAddr>,
+    /// Where the store is served by etcd's protocol, to clients with certificates of pki/etcd/ca.crt [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT", global = true)]
+    pub etcd_bind_address: Option<SocketAddr>,
     /// Addresses of all pods [default: 10.244.0.0/16]
     #[arg(long, value_name = "CIDR", global = true)]
     pub cluster_cidr: Option<String>,
@@ -145,6 +148,7 @@ pub struct Settings {
     pub kubelet_port: u16,
     pub proxy_healthz: SocketAddr,
     pub proxy_metrics: SocketAddr,
+    pub etcd: Option<SocketAddr>,
     pub cluster_range: Cidr,
     pub node_range: Cidr,
     pub service_range: Cidr,
@@ -208,6 +212,7 @@ impl Options {
                 .unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10256))),
             proxy_metrics: (self.proxy_metrics_bind_address.or(file.proxy_metrics_bind_address))
                 .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 10249))),
+            etcd: self.etcd_bind_address.or(file.etcd_bind_address),
             cluster_range,
             node_range,
             service_range: cidr("service-cidr", self.service_cidr.or(file.service_cidr), "10.96.0.0/12")?,

@@ -41,6 +41,11 @@ pub enum Unreadable {
     TooDeep,
 }
 
+/// Whether bytes claim to be an object in protobuf.
+pub fn is_encoded(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
 /// The facts that describe a version and kind, as upstream names its Go packages after API groups.
 pub fn definition_of(version: &str, kind: &str) -> Option<&'static Definition> {
     let (group, version) = version.rsplit_once('/').unwrap_or(("", version));

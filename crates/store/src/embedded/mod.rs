@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use mvcc::{Command, LeaseId, Mvcc, RangeRequest, RangeResponse, Response, Revision, Txn, TxnResponse};
 
-use crate::api::{Status, Store, WatchRequest, WatchResponse, WatchStream};
+use crate::api::{LeaseState, Status, Store, WatchRequest, WatchResponse, WatchStream};
 use crate::error::Error;
 use crate::watch::{Hub, refused};
 
@@ -244,8 +244,8 @@ impl Store for Embedded {
         self.commit(Command::Compact(revision)).await.map(|_| ())
     }
 
-    async fn lease_grant(&self, ttl: Duration) -> Result<LeaseId, Error> {
-        let id = random_lease_id();
+    async fn lease_grant(&self, id: LeaseId, ttl: Duration) -> Result<LeaseId, Error> {
+        let id = if id == 0 { random_lease_id() } else { id };
         self.commit(Command::LeaseGrant { id, ttl }).await.map(|_| id)
     }
 
@@ -256,6 +256,18 @@ impl Store for Embedded {
     async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, Error> {
         let now = self.core.now();
         Ok(self.core.write().lease_keep_alive(id, now)?)
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseState>, Error> {
+        let now = self.core.now();
+        let state = self.core.read();
+        let leases = state.leases().map(|lease| LeaseState {
+            id: lease.id,
+            ttl: lease.ttl,
+            left: lease.deadline.saturating_sub(now),
+            keys: lease.keys.iter().cloned().collect(),
+        });
+        Ok(leases.collect())
     }
 
     async fn status(&self) -> Result<Status, Error> {

@@ -47,7 +47,7 @@ fn everything_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let before = runtime().block_on(async {
         let store = open(dir.path()).unwrap();
-        let lease = store.lease_grant(Duration::from_secs(60)).await.unwrap();
+        let lease = store.lease_grant(0, Duration::from_secs(60)).await.unwrap();
         for number in 0..500 {
             store.put(format!("/k/{}", number % 50).as_bytes(), vec![b'x'; 100].into()).await.unwrap();
         }
@@ -335,7 +335,7 @@ fn leases_expire_and_take_their_keys_along() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let store = Embedded::in_memory(quick());
-        let lease = store.lease_grant(Duration::from_secs(1)).await.unwrap();
+        let lease = store.lease_grant(0, Duration::from_secs(1)).await.unwrap();
         let mut watch = store.watch(WatchRequest::prefix("/", 0));
         store.txn(Txn::of(Op::Put(PutRequest::new("/a", "x").lease(lease)))).await.unwrap();
         assert_eq!(watch.next().await.unwrap().unwrap().events[0].kind, mvcc::EventKind::Put);

@@ -97,14 +97,18 @@ impl Certificates {
 }
 
 fn ensure(settings: &Settings, now: Timestamp) -> anyhow::Result<Pki> {
-    let names = Names {
+    Ok(Pki::ensure(&settings.data.join("pki"), &names(settings), settings.certificate_validity, now)?)
+}
+
+/// What the serving certificates name.
+pub fn names(settings: &Settings) -> Names {
+    Names {
         node: settings.node_name.clone(),
         node_addresses: vec![settings.node_ip],
         extra: settings.tls_san.clone(),
         service_address: settings.kubernetes_address(),
         cluster_domain: settings.cluster_domain.clone(),
-    };
-    Ok(Pki::ensure(&settings.data.join("pki"), &names, settings.certificate_validity, now)?)
+    }
 }
 
 #[cfg(test)]

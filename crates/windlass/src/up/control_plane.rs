@@ -37,10 +37,14 @@ pub async fn start(
         .await
         .with_context(|| format!("cannot open the store in {}", directory.display()))?;
     progress.done("store", format_args!("revision {}", store.status().await?.revision));
-    let server =
-        ApiServer::new(apiserver::Config { sync_times, ..config(settings, certificates, journal) }, Arc::new(store))
-            .await
-            .context("cannot start the API server")?;
+    let store = Arc::new(store);
+    if let Some(address) = settings.etcd {
+        super::etcd::start(settings, address, store.clone(), stop.clone()).await?;
+        progress.done("etcd", format_args!("https://{address}"));
+    }
+    let server = ApiServer::new(apiserver::Config { sync_times, ..config(settings, certificates, journal) }, store)
+        .await
+        .context("cannot start the API server")?;
     let stopping = (server.clone(), stop.clone());
     tokio::spawn(async move {
         stopping.1.cancelled().await;

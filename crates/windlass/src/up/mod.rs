@@ -2,6 +2,7 @@
 
 mod certificates;
 mod control_plane;
+mod etcd;
 mod keys;
 mod node;
 mod running;
