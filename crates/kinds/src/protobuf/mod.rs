@@ -156,15 +156,15 @@ fn is_wrapped_list(definition: &Definition, field: &str) -> bool {
     matches!((definition.name, field), ("io.k8s.apimachinery.pkg.apis.meta.v1.APIResource", "verbs"))
 }
 
-/// Types whose JSON has another form than their message.
+/// Types whose JSON has another form than their message: a schema, or else something other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Special {
-    /// A schema, or a list of them.
-    SchemaOrList,
-    /// A schema, or whether anything is allowed.
-    SchemaOrBool,
-    /// A schema, or a list of strings.
-    SchemaOrStrings,
+    /// A list of schemas.
+    List,
+    /// Whether anything is allowed.
+    Bool,
+    /// A list of strings.
+    Strings,
 }
 
 const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
@@ -172,9 +172,9 @@ const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.J
 fn special(of: &facts::Type) -> Option<Special> {
     let facts::Type::Definition(name) = of else { return None };
     match name.strip_prefix(SCHEMA)? {
-        "OrArray" => Some(Special::SchemaOrList),
-        "OrBool" => Some(Special::SchemaOrBool),
-        "OrStringArray" => Some(Special::SchemaOrStrings),
+        "OrArray" => Some(Special::List),
+        "OrBool" => Some(Special::Bool),
+        "OrStringArray" => Some(Special::Strings),
         _ => None,
     }
 }

@@ -298,10 +298,10 @@ fn schema_or(special: Special, bytes: &[u8], depth: usize) -> Result<Value, Unre
     let Some(schema) = definition(SCHEMA) else { return Ok(Value::Null) };
     let (mut one, mut many, mut allows) = (None, Vec::new(), false);
     for part in parts(bytes)? {
-        let number = if special == Special::SchemaOrBool { part.number + 10 } else { part.number };
+        let number = if special == Special::Bool { part.number + 10 } else { part.number };
         match (number, part.value) {
             (1 | 12, Wire::Bytes(bytes)) => one = Some(Value::Object(message(bytes, schema, depth + 1)?)),
-            (2, Wire::Bytes(bytes)) if special == Special::SchemaOrStrings => many.push(json!(string(bytes))),
+            (2, Wire::Bytes(bytes)) if special == Special::Strings => many.push(json!(string(bytes))),
             (2, Wire::Bytes(bytes)) => many.push(Value::Object(message(bytes, schema, depth + 1)?)),
             (11, Wire::Varint(number)) => allows = number != 0,
             _ => {}
@@ -309,7 +309,7 @@ fn schema_or(special: Special, bytes: &[u8], depth: usize) -> Result<Value, Unre
     }
     Ok(match (one, special) {
         (Some(schema), _) => schema,
-        (None, Special::SchemaOrBool) => json!(allows),
+        (None, Special::Bool) => json!(allows),
         (None, _) => Value::Array(many),
     })
 }

@@ -145,16 +145,16 @@ fn schema_or(out: &mut Vec<u8>, special: Special, value: &Value) {
     let Some(schema) = definition(SCHEMA) else { return };
     let written = |out: &mut Vec<u8>, number, value: &Value| nested(out, number, |out| message(out, value, schema));
     match (special, value) {
-        (Special::SchemaOrList | Special::SchemaOrStrings, Value::Object(_)) => written(out, 1, value),
-        (Special::SchemaOrList, Value::Array(items)) => items.iter().for_each(|item| written(out, 2, item)),
-        (Special::SchemaOrStrings, Value::Array(items)) => {
+        (Special::List | Special::Strings, Value::Object(_)) => written(out, 1, value),
+        (Special::List, Value::Array(items)) => items.iter().for_each(|item| written(out, 2, item)),
+        (Special::Strings, Value::Array(items)) => {
             items.iter().for_each(|item| bytes(out, 2, item.as_str().unwrap_or_default().as_bytes()));
         }
-        (Special::SchemaOrBool, Value::Object(_)) => {
+        (Special::Bool, Value::Object(_)) => {
             varint_field(out, 1, 1);
             written(out, 2, value);
         }
-        (Special::SchemaOrBool, value) => varint_field(out, 1, u64::from(value.as_bool().unwrap_or(false))),
+        (Special::Bool, value) => varint_field(out, 1, u64::from(value.as_bool().unwrap_or(false))),
         _ => {}
     }
 }

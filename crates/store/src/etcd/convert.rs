@@ -70,14 +70,9 @@ impl Sifted<'_> {
 
     fn bounds(&self) -> bool {
         let request = self.0;
-        [
-            request.min_mod_revision,
-            request.max_mod_revision,
-            request.min_create_revision,
-            request.max_create_revision,
-        ]
-        .iter()
-        .any(|bound| *bound != 0)
+        [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision]
+            .iter()
+            .any(|bound| *bound != 0)
     }
 
     /// As `mvcc` is asked: for everything, where the answer is worked on afterwards.
@@ -210,11 +205,7 @@ fn compare(compare: &wire::Compare) -> Result<mvcc::Compare, Status> {
 pub fn txn_response(request: &wire::TxnRequest, answer: mvcc::TxnResponse) -> wire::TxnResponse {
     let asked = if answer.succeeded { &request.success } else { &request.failure };
     let responses = asked.iter().zip(answer.responses).map(|(asked, answered)| op_response(asked, answered));
-    wire::TxnResponse {
-        header: header(answer.revision),
-        succeeded: answer.succeeded,
-        responses: responses.collect(),
-    }
+    wire::TxnResponse { header: header(answer.revision), succeeded: answer.succeeded, responses: responses.collect() }
 }
 
 fn op_response(asked: &wire::RequestOp, answered: OpResponse) -> wire::ResponseOp {
@@ -222,13 +213,13 @@ fn op_response(asked: &wire::RequestOp, answered: OpResponse) -> wire::ResponseO
         (OpResponse::Range(range), Some(wire::Request::Range(request))) => {
             wire::Response::Range(Sifted(request).response(range))
         }
-        (OpResponse::Range(range), _) => {
-            wire::Response::Range(Sifted(&wire::RangeRequest::default()).response(range))
-        }
+        (OpResponse::Range(range), _) => wire::Response::Range(Sifted(&wire::RangeRequest::default()).response(range)),
         (OpResponse::Put { prev_kv }, _) => {
             wire::Response::Put(wire::PutResponse { header: None, prev_kv: prev_kv.as_ref().map(key_value) })
         }
-        (OpResponse::Delete { deleted, prev_kvs }, _) => wire::Response::DeleteRange(deleted_response(deleted, &prev_kvs)),
+        (OpResponse::Delete { deleted, prev_kvs }, _) => {
+            wire::Response::DeleteRange(deleted_response(deleted, &prev_kvs))
+        }
         (OpResponse::Txn(inner), Some(wire::Request::Txn(request))) => {
             wire::Response::Txn(txn_response(request, inner))
         }

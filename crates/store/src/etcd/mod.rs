@@ -74,5 +74,8 @@ pub async fn serve(
 /// The store's revision now.
 async fn revision(store: &dyn Store) -> Revision {
     // Any key does: what is asked for is the answer's header.
-    store.range(RangeRequest { count_only: true, ..RangeRequest::one(vec![0]) }).await.map_or(0, |answer| answer.revision)
+    store
+        .range(RangeRequest { count_only: true, ..RangeRequest::one(vec![0]) })
+        .await
+        .map_or(0, |answer| answer.revision)
 }

@@ -122,10 +122,7 @@ async fn range(etcd: Etcd, request: wire::RangeRequest) -> Result<wire::RangeRes
 }
 
 /// A range in parts: the header, the count and whether there is more come with the last.
-async fn range_stream(
-    etcd: Etcd,
-    request: wire::RangeRequest,
-) -> Result<Streamed<wire::RangeStreamResponse>, Status> {
+async fn range_stream(etcd: Etcd, request: wire::RangeRequest) -> Result<Streamed<wire::RangeStreamResponse>, Status> {
     let mut whole = range(etcd, request).await?;
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;

@@ -26,7 +26,10 @@ const EVERY_WATCH: i64 = -1;
 /// What a stream's task hears.
 enum Heard {
     Asked(wire::WatchRequest),
-    Told { id: i64, answer: Result<WatchResponse, Error> },
+    Told {
+        id: i64,
+        answer: Result<WatchResponse, Error>,
+    },
     /// The client broke off, or said goodbye.
     Over,
 }
@@ -129,7 +132,8 @@ impl Session {
         let created =
             wire::WatchResponse { header: header(revision), watch_id: id, created: true, ..Default::default() };
         self.send(created).await?;
-        let forwarding = AbortOnDropHandle::new(tokio::spawn(forward(self.store.watch(request), id, self.heard.clone())));
+        let forwarding =
+            AbortOnDropHandle::new(tokio::spawn(forward(self.store.watch(request), id, self.heard.clone())));
         let watch = Watch {
             progress_notify: create.progress_notify,
             no_put: create.filters.contains(&0),
@@ -181,7 +185,8 @@ impl Session {
     }
 
     async fn tell_progress(&mut self) -> Result<(), Gone> {
-        let (Some(wanted), Some(reached)) = (self.progress_asked, self.watches.values().map(|watch| watch.reached).min())
+        let (Some(wanted), Some(reached)) =
+            (self.progress_asked, self.watches.values().map(|watch| watch.reached).min())
         else {
             return Ok(());
         };
