@@ -18,6 +18,17 @@ pub fn claim<K: Kept, O: Kept>(
     matches: impl Fn(&K) -> bool,
     actions: &mut Vec<Action>,
 ) -> Vec<Arc<K>> {
+    claim_held(owner, objects, matches, None, actions)
+}
+
+/// As [`claim`], for an owner that holds what it owns by a finalizer: taking in puts it on, letting go takes it off.
+pub fn claim_held<K: Kept, O: Kept>(
+    owner: &O,
+    objects: Vec<Arc<K>>,
+    matches: impl Fn(&K) -> bool,
+    finalizer: Option<&str>,
+    actions: &mut Vec<Action>,
+) -> Vec<Arc<K>> {
     let own = owner.metadata();
     let going = meta::deleting(own);
     let mut claimed = Vec::new();
@@ -29,11 +40,11 @@ pub fn claim<K: Kept, O: Kept>(
             (true, false, _) => {}
             (true, true, true) => claimed.push(object),
             (true, true, false) if going => {}
-            (true, true, false) => actions.push(release(owner, object.as_ref())),
+            (true, true, false) => actions.push(release(owner, object.as_ref(), finalizer)),
             (false, _, false) => {}
             (false, _, true) if going || meta::deleting(theirs) => {}
             (false, _, true) => {
-                actions.push(adopt(owner, object.as_ref()));
+                actions.push(adopt(owner, object.as_ref(), finalizer));
                 claimed.push(object);
             }
         }
@@ -41,20 +52,31 @@ pub fn claim<K: Kept, O: Kept>(
     claimed
 }
 
-fn adopt<K: Kept, O: Kept>(owner: &O, object: &K) -> Action {
+fn adopt<K: Kept, O: Kept>(owner: &O, object: &K, finalizer: Option<&str>) -> Action {
     let mut owners = meta::owners(object.metadata()).to_vec();
     owners.push(meta::controller_reference(owner));
-    patch_owners(object, json!(owners))
+    let held = finalizer.filter(|finalizer| !meta::has_finalizer(object.metadata(), finalizer)).map(|finalizer| {
+        let others = object.metadata().finalizers.iter().flatten().map(String::as_str);
+        others.chain([finalizer]).collect()
+    });
+    patch_owners(object, json!(owners), held)
 }
 
-fn release<K: Kept, O: Kept>(owner: &O, object: &K) -> Action {
+fn release<K: Kept, O: Kept>(owner: &O, object: &K, finalizer: Option<&str>) -> Action {
     let uid = meta::uid(owner.metadata());
     let owners: Vec<_> = meta::owners(object.metadata()).iter().filter(|o| o.uid != uid).collect();
-    patch_owners(object, json!(owners))
+    let held = finalizer.filter(|finalizer| meta::has_finalizer(object.metadata(), finalizer)).map(|finalizer| {
+        let all = object.metadata().finalizers.iter().flatten().map(String::as_str);
+        all.filter(|other| *other != finalizer).collect()
+    });
+    patch_owners(object, json!(owners), held)
 }
 
-/// The whole list is written, so the patch is bound to the version it was read at.
-fn patch_owners<K: Kept>(object: &K, owners: serde_json::Value) -> Action {
-    let revision = &object.metadata().resource_version;
-    Action::patch(object, json!({"metadata": {"ownerReferences": owners, "resourceVersion": revision}}))
+/// Whole lists are written, so the patch is bound to the version it was read at.
+fn patch_owners<K: Kept>(object: &K, owners: serde_json::Value, finalizers: Option<Vec<&str>>) -> Action {
+    let mut metadata = json!({"ownerReferences": owners, "resourceVersion": object.metadata().resource_version});
+    if let Some(finalizers) = finalizers {
+        metadata["finalizers"] = json!(finalizers);
+    }
+    Action::patch(object, json!({ "metadata": metadata }))
 }

@@ -17,7 +17,7 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::cache::{Cache, Change, Key, Of};
-use crate::claim::claim;
+use crate::claim::claim_held;
 use crate::controller::{Controller, Cx, controlling, own};
 use crate::meta;
 use crate::plan::{Action, Plan};
@@ -129,7 +129,7 @@ fn plan(job: Arc<Job>, pods: Vec<Arc<Pod>>, now: Timestamp) -> Plan {
         return release(&pods.iter().filter(held).cloned().collect::<Vec<_>>());
     }
     let mut plan = Plan::default();
-    let pods = claim(job.as_ref(), pods, |pod| selects(&job, pod), &mut plan.actions);
+    let pods = claim_held(job.as_ref(), pods, |pod| selects(&job, pod), Some(FINALIZER), &mut plan.actions);
     let mut status = job.status.clone().unwrap_or_default();
     status.uncounted_terminated_pods.get_or_insert_default();
     let active: Vec<Arc<Pod>> = pods.iter().filter(|p| podstate::active(p)).cloned().collect();
