@@ -13,3 +13,12 @@ differ:
 .PHONY: swap
 swap:
 	conformance/swap.sh
+
+# Another host on this machine, for a second node: nsenter --net=/run/netns/$(HOST) windlass join ...
+HOST = wlhost
+SUBNET = 172.29.240
+.PHONY: host-up host-down
+host-up:
+	scripts/host.sh up $(HOST) $(SUBNET)
+host-down:
+	scripts/host.sh down $(HOST)

@@ -1,11 +1,16 @@
 # A cluster of the suite's own, sourced by the runners: its directories, ports and addresses disturb no other on the machine.
+# Two nodes, both for any pod: one here, one on a second host that is a network namespace; $nodes=1 leaves the second out.
 # Needs $windlass (the binary) and $work (a directory). $cluster and $ports make another of it, $left_out are parts it does
 # without (windlass up --disable), and the function `beside`, if there is one, starts what takes their place.
 
-nodes=1
+nodes=${nodes:-2}
 cluster=${cluster:-suite}
 ports=${ports:-16}
-registry_port=${ports}000
+host=wl$cluster-2
+subnet=${subnet:-172.29.250}
+address=127.0.0.1
+[ "$nodes" = 1 ] || address=$subnet.1
+registry_address=$address:${ports}000
 started=()
 ranges=${ranges:-10.191 10.192}
 cluster_range=${ranges% *}.0.0/16
@@ -17,13 +22,24 @@ cluster_flags=(
   --proxy-healthz-bind-address "127.0.0.1:${ports}256" --proxy-metrics-bind-address "127.0.0.1:${ports}249"
 )
 
-# Builds what the suite's images are made of, where it is missing, and serves them.
+[ "$nodes" = 1 ] || cluster_flags+=(--node-ip "$address")
+second_flags=(
+  --data-dir "$work/data-2" --run-dir "$work/run-2" --pod-logs-dir "$work/logs-2" --config "$work/windlass.yaml"
+  --node-name "$cluster-2" --node-ip "$subnet.2" --kubelet-port "${ports}250" --bridge "wl${cluster}1"
+  --cgroup-root "/windlass-$cluster-2"
+)
+
+# A program on the second host.
+there() { nsenter --net="/run/netns/$host" "$@"; }
+
+# Makes the second host, builds what the suite's images are made of, where it is missing, and serves them to both.
 serve_images() {
   local bin=$PWD/bin
   ./build.sh agnhost nonewprivs sample-apiserver etcd images
   [ -f "$bin/userland.tar" ] || ./userland.sh "$bin/userland.tar"
   "$bin/images" build "$bin" "$bin/userland.tar" "$work/images"
-  "$bin/images" serve "$work/images" 127.0.0.1:$registry_port >"$work/registry.log" 2>&1 &
+  [ "$nodes" = 1 ] || ../scripts/host.sh up "$host" "$subnet"
+  "$bin/images" serve "$work/images" "$registry_address" >"$work/registry.log" 2>&1 &
   registry=$!
   until grep -q '^serving' "$work/registry.log"; do
     kill -0 "$registry" || { cat "$work/registry.log"; return 1; }
@@ -31,13 +47,28 @@ serve_images() {
   done
 }
 
-# Starts the node and waits until pods may be put on it.
+# Starts the second node, by an invitation of the first.
+join_cluster() {
+  local invitation
+  until read -r -a invitation < <("$windlass" token create "${cluster_flags[@]}" 2>"$work/token.log"); do
+    kill -0 "$node" || { cat "$work/token.log" "$work/node.log"; return 1; }
+    sleep 0.2
+  done
+  there "$windlass" "${invitation[@]:1}" "${second_flags[@]}" >"$work/join.log" 2>"$work/node-2.log" &
+  second=$!
+  until grep -q 'is a node of' "$work/join.log"; do
+    kill -0 "$second" || { cat "$work/join.log" "$work/node-2.log"; return 1; }
+    sleep 0.2
+  done
+}
+
+# Starts the nodes and waits until pods may be put on them.
 start_cluster() {
   cat >"$work/windlass.yaml" <<YAML
 compaction-interval: ${COMPACTION:-60}
 registries:
   - host: registry.k8s.io
-    endpoints: [{host: "127.0.0.1:$registry_port"}]
+    endpoints: [{host: "$registry_address", plain_http: true}]
     endpoints_only: true
 YAML
   "$windlass" up ${left_out:+--disable "$left_out"} "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
@@ -53,6 +84,7 @@ YAML
     kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
     sleep 0.2
   done
+  [ "$nodes" = 1 ] || join_cluster
   until [ -z "$(bin/kubectl --kubeconfig "$work/admin.conf" get nodes -o 'jsonpath={.items[*].spec.taints}')" ]; do
     sleep 0.2
   done
@@ -61,7 +93,9 @@ YAML
 # Takes away everything that was started.
 stop_cluster() {
   for program in "${started[@]}"; do kill "$program" 2>/dev/null; done
+  [ -n "${second:-}" ] && there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1
   [ -n "${node:-}" ] && "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1
   [ -n "${registry:-}" ] && kill "$registry" 2>/dev/null
   wait
+  [ "$nodes" = 1 ] || ../scripts/host.sh down "$host"
 }

@@ -7,7 +7,7 @@ with=${WITH:?which component of upstream: WITH=kube-scheduler}
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-swap-XXXXXX")
 windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/release/windlass}
 [ -n "${WINDLASS:-}" ] || (cd .. && cargo build --release --locked --package windlass)
-cluster=swap ports=27 ranges='10.197 10.198'
+cluster=swap nodes=1 ports=27 ranges='10.197 10.198'
 . ./swaps.sh
 [ -n "$(specs_of "$with")" ] || { echo "swap.sh: nothing is known of $with" >&2; exit 2; }
 ./build.sh kubectl e2e.test ginkgo "$with"

@@ -15,6 +15,7 @@ static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     objects.push(binding(DNS, DNS, DNS_USER));
     objects.push(object("ClusterRole", NETWORK_POLICIES, json!({"rules": network_policy_rules()})));
     objects.push(binding(NETWORK_POLICIES, NETWORK_POLICIES, NETWORK_POLICY_USER));
+    objects.push(certificate_controller_serves());
     objects.push(binding("windlass:kubelet-client", "system:kubelet-api-admin", KUBELET_CLIENT));
     objects
 });
@@ -64,6 +65,16 @@ fn metrics_reader() -> Value {
         role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{into}")] = json!("true");
     }
     role
+}
+
+/// The approver of kubelets' client certificates approves those of their servers too, which upstream leaves to somebody
+/// else.
+fn certificate_controller_serves() -> Value {
+    binding(
+        "windlass:certificate-controller",
+        "system:certificates.k8s.io:kubelet-serving-approver",
+        "system:serviceaccount:kube-system:certificate-controller",
+    )
 }
 
 /// Gives a ClusterRole to one user.

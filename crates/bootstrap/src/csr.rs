@@ -3,6 +3,8 @@
 //! kubernetes/kubernetes pkg/controller/certificates/authority: decides what of a request goes into the certificate:
 //! the subject, the alternative names and the key, but none of the extensions it asks for.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DnType, DnValue, ExtendedKeyUsagePurpose as Usage, IsCa,
@@ -10,7 +12,7 @@ use rcgen::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::pki::Pair;
+use crate::pki::{Pair, Subject};
 
 /// A request whose signature is its own key's.
 #[derive(Debug)]
@@ -49,13 +51,32 @@ enum Use {
     Extended(&'static [u64]),
 }
 
-/// How many alternative names of each kind a request has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NameCounts {
-    pub dns_names: usize,
+/// The alternative names of a request; of those that no node has, their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    pub dns_names: Vec<String>,
     pub email_addresses: usize,
-    pub ip_addresses: usize,
+    pub ip_addresses: Vec<IpAddr>,
     pub uris: usize,
+}
+
+/// Makes a key, and a request for a certificate of it: both PEM, the request in the certificate's place.
+///
+/// # Errors
+/// A name is none.
+pub fn request(subject: Subject, dns_names: &[&str], ip_addresses: &[IpAddr]) -> Result<Pair, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for group in subject.groups {
+        params.distinguished_name.push(DnType::OrganizationName, *group);
+    }
+    params.distinguished_name.push(DnType::CommonName, subject.user);
+    for name in dns_names {
+        params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
+    }
+    params.subject_alt_names.extend(ip_addresses.iter().copied().map(SanType::IpAddress));
+    Ok(Pair { certificate: params.serialize_request(&key)?.pem()?, key: key.serialize_pem() })
 }
 
 impl Request {
@@ -85,18 +106,18 @@ impl Request {
         all.map(|(_, value)| text(value)).collect()
     }
 
-    pub fn names(&self) -> NameCounts {
-        let mut counts = NameCounts::default();
+    pub fn names(&self) -> Names {
+        let mut names = Names::default();
         for name in &self.0.params.subject_alt_names {
             match name {
-                SanType::DnsName(_) => counts.dns_names += 1,
-                SanType::Rfc822Name(_) => counts.email_addresses += 1,
-                SanType::IpAddress(_) => counts.ip_addresses += 1,
-                SanType::URI(_) => counts.uris += 1,
+                SanType::DnsName(name) => names.dns_names.push(name.to_string()),
+                SanType::Rfc822Name(_) => names.email_addresses += 1,
+                SanType::IpAddress(address) => names.ip_addresses.push(*address),
+                SanType::URI(_) => names.uris += 1,
                 _ => {}
             }
         }
-        counts
+        names
     }
 
     /// Signs the request for these uses; the certificate does not outlive the authority.
@@ -153,9 +174,22 @@ fn text(value: &DnValue) -> String {
 
 /// When a certificate in PEM expires; none for what is none.
 pub fn expires(certificate: &[u8]) -> Option<Timestamp> {
+    Some(life(certificate)?.1)
+}
+
+/// When a certificate in PEM that somebody has had `since` then is to be exchanged for a new one: with a third of that
+/// time left. None for what is none.
+pub fn renewal_due(certificate: &[u8], since: Timestamp) -> Option<Timestamp> {
+    let (from, until) = life(certificate)?;
+    Some(until - until.duration_since(from.max(since)) / 3)
+}
+
+fn life(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (_, block) = x509_parser::pem::parse_x509_pem(certificate).ok()?;
     let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
-    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
+    let validity = certificate.validity();
+    let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    Some((at(validity.not_before)?, at(validity.not_after)?))
 }
 
 #[cfg(test)]
@@ -188,6 +222,19 @@ mod tests {
         params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
     }
 
+    #[test]
+    fn what_is_asked_for_is_read_again() {
+        let subject = Subject { user: "system:node:n", groups: &["system:nodes"] };
+        let address = IpAddr::from([10, 0, 0, 1]);
+        let asked = super::request(subject, &["n"], &[address]).unwrap();
+        let read = Request::read(asked.certificate.as_bytes()).unwrap();
+        assert_eq!((read.common_name(), read.organizations()), ("system:node:n".into(), vec!["system:nodes".into()]));
+        assert_eq!(
+            read.names(),
+            Names { dns_names: vec!["n".into()], ip_addresses: vec![address], ..Names::default() }
+        );
+    }
+
     fn signed(uses: &[&str], until: &str) -> Result<String, String> {
         let uses: Vec<String> = uses.iter().map(|u| (*u).to_string()).collect();
         let read = Request::read(request().as_bytes()).unwrap();
@@ -199,7 +246,7 @@ mod tests {
         let read = Request::read(request().as_bytes()).unwrap();
         assert_eq!(read.common_name(), "system:node:n");
         assert_eq!(read.organizations(), ["system:nodes"]);
-        assert_eq!(read.names(), NameCounts { dns_names: 1, ..NameCounts::default() });
+        assert_eq!(read.names(), Names { dns_names: vec!["n.example.org".into()], ..Names::default() });
     }
 
     #[test]
@@ -221,6 +268,8 @@ mod tests {
         });
         assert_eq!(uses, Some((true, false)));
         assert_eq!(expires(pem.as_bytes()), Some(at("2026-07-01T00:00:00Z")));
+        assert_eq!(renewal_due(pem.as_bytes(), at("2026-01-01T00:00:00Z")), Some(at("2026-06-21T00:00:00Z")));
+        assert_eq!(renewal_due(pem.as_bytes(), at("2026-06-28T00:00:00Z")), Some(at("2026-06-30T00:00:00Z")));
     }
 
     #[test]

@@ -45,6 +45,18 @@ pub fn render(access: &Access) -> String {
     to_yaml(&config)
 }
 
+/// A kubeconfig whose certificates are files, the client's one with its key, so that it outlives their renewal.
+pub fn of_files(server: &str, ca: &Path, user: &str, client: &Path) -> String {
+    to_yaml(&json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": CONTEXT, "cluster": {"server": server, "certificate-authority": ca}}],
+        "users": [{"name": user, "user": {"client-certificate": client, "client-key": client}}],
+        "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": user}}],
+        "current-context": CONTEXT,
+    }))
+}
+
 /// Writes the kubeconfig, a new one readable by its owner alone.
 pub fn write(path: &Path, access: &Access) -> Result<(), KubeconfigError> {
     if let Some(parent) = path.parent() {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyPair,
@@ -54,32 +54,34 @@ pub struct Pair {
 }
 
 /// A certificate and its key as TLS uses them, which may be exchanged for newer ones at any time: every handshake asks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Renewable {
-    current: ArcSwap<CertifiedKey>,
+    current: ArcSwapOption<CertifiedKey>,
 }
 
 impl Renewable {
     pub fn new(pair: &Pair) -> Result<Arc<Self>, PkiError> {
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(certified(pair)?) }))
+        let renewable = Self::default();
+        renewable.renew(pair)?;
+        Ok(Arc::new(renewable))
     }
 
-    /// Handshakes from now on use this pair; connections that are open go on.
+    /// Handshakes from now on use this pair; connections that are open go on. Before the first, handshakes fail.
     pub fn renew(&self, pair: &Pair) -> Result<(), PkiError> {
-        self.current.store(Arc::new(certified(pair)?));
+        self.current.store(Some(Arc::new(certified(pair)?)));
         Ok(())
     }
 }
 
 impl ResolvesServerCert for Renewable {
     fn resolve(&self, _: ClientHello) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        self.current.load_full()
     }
 }
 
 impl ResolvesClientCert for Renewable {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        self.current.load_full()
     }
 
     fn has_certs(&self) -> bool {

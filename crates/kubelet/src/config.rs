@@ -29,6 +29,8 @@ pub struct KubeletConfig {
     pub resolv_conf: PathBuf,
     /// A directory of pod manifests, looked at as its files change.
     pub static_pod_dir: Option<PathBuf>,
+    /// The node's pod addresses, if they were given to it rather than by the cluster: it registers with them.
+    pub pod_cidr: Option<String>,
     pub max_pods: u32,
     /// Sysctls beyond the safe ones that pods may set: names, or prefixes that end in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
@@ -62,6 +64,7 @@ impl KubeletConfig {
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             static_pod_dir: None,
+            pod_cidr: None,
             max_pods: 110,
             allowed_unsafe_sysctls: Vec::new(),
             node_labels: BTreeMap::new(),

@@ -92,6 +92,8 @@ async fn register(host: &Host) -> kube::Result<String> {
                 },
                 spec: Some(NodeSpec {
                     taints: (!host.config.taints.is_empty()).then(|| host.config.taints.clone()),
+                    pod_cidr: host.config.pod_cidr.clone(),
+                    pod_cidrs: host.config.pod_cidr.clone().map(|range| vec![range]),
                     ..NodeSpec::default()
                 }),
                 // With its status from the first moment, so that nothing waits for a second write.

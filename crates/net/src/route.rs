@@ -43,7 +43,7 @@ pub struct VethPair<'a> {
     pub peer_namespace: i32,
 }
 
-fn ifinfo(family: i32, index: u32, flags: u32) -> [u8; 16] {
+pub(crate) fn ifinfo(family: i32, index: u32, flags: u32) -> [u8; 16] {
     let mut header = [0; 16];
     header[0] = family as u8;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -52,14 +52,14 @@ fn ifinfo(family: i32, index: u32, flags: u32) -> [u8; 16] {
     header
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
-fn family(address: IpAddr) -> i32 {
+pub(crate) fn family(address: IpAddr) -> i32 {
     if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
 }
 
@@ -187,24 +187,19 @@ struct Route {
     source: Option<IpAddr>,
 }
 
+/// `rtmsg` of a unicast route in the main table.
+fn route_header((to, prefix): (IpAddr, u8), protocol: u8, scope: u8, flags: u32) -> [u8; 12] {
+    let mut header =
+        [family(to) as u8, prefix, 0, 0, libc::RT_TABLE_MAIN, protocol, scope, libc::RTN_UNICAST, 0, 0, 0, 0];
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
 fn push_route(messages: &mut Messages, route: Route) {
     messages.push(libc::RTM_NEWROUTE, CREATE | REPLACE | ACK, |body| {
         let scope = if route.gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
         let (to, prefix) = route.to;
-        body.raw(&[
-            family(to) as u8,
-            prefix,
-            0,
-            0,
-            libc::RT_TABLE_MAIN,
-            libc::RTPROT_STATIC,
-            scope,
-            libc::RTN_UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ]);
+        body.raw(&route_header(route.to, libc::RTPROT_STATIC, scope, 0));
         if prefix > 0 {
             body.attr(libc::RTA_DST, &octets(to));
         }
@@ -233,6 +228,53 @@ pub fn add_link_route(socket: &mut Socket, index: u32, to: (IpAddr, u8), source:
     let mut messages = Messages::new();
     push_route(&mut messages, Route { to, index, gateway: None, source: Some(source) });
     all(socket, messages)
+}
+
+/// Who made a route to another node's pods: with this in it nobody else's is taken for one. `ip route` shows the number.
+const PROTOCOL: u8 = 87;
+/// The gateway is reached by the interface, whatever addresses that has.
+const ONLINK: u32 = 4;
+
+/// Leads a range through another node, in place of where it led before.
+pub fn put_pod_route(socket: &mut Socket, to: (IpAddr, u8), index: u32, gateway: IpAddr) -> Result<(), Refused> {
+    socket.request(libc::RTM_NEWROUTE, CREATE | REPLACE, |body| {
+        body.raw(&route_header(to, PROTOCOL, libc::RT_SCOPE_UNIVERSE, ONLINK));
+        body.attr(libc::RTA_DST, &octets(to.0));
+        body.host_u32(libc::RTA_OIF, index);
+        body.attr(libc::RTA_GATEWAY, &octets(gateway));
+    })
+}
+
+/// Takes such a route away; one that is not there is no error.
+pub fn delete_pod_route(socket: &mut Socket, to: (IpAddr, u8)) -> Result<(), Refused> {
+    let result = socket.request(libc::RTM_DELROUTE, 0, |body| {
+        body.raw(&route_header(to, PROTOCOL, libc::RT_SCOPE_NOWHERE, 0));
+        body.attr(libc::RTA_DST, &octets(to.0));
+    });
+    match result {
+        Err(Refused { errno: Errno::ESRCH, .. }) => Ok(()),
+        other => other,
+    }
+}
+
+/// The interface by which an address is reached without a router between; `None` if there is one, or no way at all, or the
+/// address is this host's own.
+pub fn neighbour_link(socket: &mut Socket, address: IpAddr) -> Result<Option<u32>, Refused> {
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    let answers = socket.ask(libc::RTM_GETROUTE, 0, |body| {
+        body.raw(&[family(address) as u8, width, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        body.attr(libc::RTA_DST, &octets(address));
+    });
+    let answers = match answers {
+        Err(Refused { errno: Errno::ENETUNREACH | Errno::EHOSTUNREACH, .. }) => return Ok(None),
+        other => other?,
+    };
+    let parse = |payload: &[u8]| {
+        let attributes = payload.get(12..)?;
+        let direct = *payload.get(7)? == libc::RTN_UNICAST && attribute(attributes, libc::RTA_GATEWAY).is_none();
+        direct.then(|| word(attribute(attributes, libc::RTA_OIF)))?
+    };
+    Ok(answers.iter().find_map(|answer| parse(&answer.payload)))
 }
 
 /// Sets a pod's interface up and gives it its address, and the gateway as the only thing it reaches directly. Everything, also

@@ -8,12 +8,14 @@
 mod cidr;
 pub mod dns;
 mod endpoints;
+mod nodes;
 mod policy;
 mod rules;
 mod service;
 
 pub use cidr::{Cidr, CidrError};
 pub use endpoints::{NodeView, Target};
+pub use nodes::pods_elsewhere;
 pub use policy::{Direction, Labels, Peer, PolicyPod, PolicyRules, PolicyStep, Ports, plan_policies};
 pub use rules::{Change, Destination, Fragment, Place, Rules, SLOTS, Step, Value, diff};
 pub use service::{Family, Protocol, cluster_ip, plan, service_key, slice_service_key};

@@ -1,5 +1,6 @@
 //! What some controllers need that is neither an object nor a setting: keys, held by whoever runs them.
 
+use core::net::IpAddr;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -22,14 +23,14 @@ pub trait TokenSigner: fmt::Debug + Send + Sync {
     fn sign(&self, token: &SecretToken) -> Result<String, String>;
 }
 
-/// What a certificate signing request (PKCS #10) asks for. Of the alternative names only their number matters here.
+/// What a certificate signing request (PKCS #10) asks for. Of names that no node has, only their number matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestedCertificate {
     pub common_name: String,
     pub organizations: Vec<String>,
-    pub dns_names: usize,
+    pub dns_names: Vec<String>,
     pub email_addresses: usize,
-    pub ip_addresses: usize,
+    pub ip_addresses: Vec<IpAddr>,
     pub uris: usize,
 }
 

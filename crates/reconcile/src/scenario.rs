@@ -65,7 +65,7 @@ impl crate::ports::CertificateAuthority for Signs {
         Ok(crate::ports::RequestedCertificate {
             common_name: common_name.into(),
             organizations: vec![organization.into()],
-            dns_names: usize::from(!dns.is_empty()),
+            dns_names: dns.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
             ..Default::default()
         })
     }

@@ -23,6 +23,8 @@ pub struct Settings {
     pub token_signer: Option<Arc<dyn TokenSigner>>,
     /// Signs certificates; none: nobody here does.
     pub certificate_authority: Option<Arc<dyn CertificateAuthority>>,
+    /// How long a signed certificate is good, unless less is asked for.
+    pub certificate_life: Duration,
     /// Whence nodes get their pods' addresses; none: they get none.
     pub pod_ranges: Option<PodRanges>,
     /// How long a node may be silent before it is `Unknown`.
@@ -43,6 +45,7 @@ impl Default for Settings {
             root_ca: None,
             token_signer: None,
             certificate_authority: None,
+            certificate_life: Duration::from_secs(365 * 24 * 3600),
             pod_ranges: None,
             node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),

@@ -44,6 +44,10 @@ pub async fn run(shared: Arc<Shared>, queue: Arc<Queue<String>>, authority: Opti
 
 async fn judge(shared: &Shared, name: &str, authority: &dyn CertificateAuthority) -> Result<(), String> {
     let Some(request) = shared.cache.signing_requests.get("", name) else { return Ok(()) };
+    let serving = approval::serving(&request, authority, &shared.cache)?;
+    if !serving.actions.is_empty() {
+        return shared.carry_out(SOURCE, serving, false).await.map_err(|failed| failed.message);
+    }
     let questions = match approval::questions(&request, authority) {
         Ok(questions) => questions,
         Err(reason) => {

@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Options, Part};
-use crate::{down, image, up, version, why};
+use crate::{down, image, join, token, up, version, why};
 
 /// A complete Kubernetes in one binary.
 #[derive(Debug, Parser)]
@@ -27,6 +27,16 @@ pub enum Command {
         /// Leave a part out, as another program takes its place; may be repeated
         #[arg(long, value_name = "PART", value_delimiter = ',')]
         disable: Vec<Part>,
+    },
+    /// Make this host a node of a cluster that runs elsewhere; containers of an earlier run are adopted
+    ///
+    /// `windlass token create` on the cluster's first node prints the command. A node that has joined is started again by
+    /// `windlass join` alone.
+    Join(join::Arguments),
+    /// What lets hosts join this cluster
+    Token {
+        #[command(subcommand)]
+        action: token::Action,
     },
     /// Stop the node's pods and remove every mount, namespace, cgroup, interface and rule it made
     Down,
@@ -71,6 +81,8 @@ pub fn run() -> anyhow::Result<()> {
             log_to_stderr(&settings.log)?;
             match command {
                 Command::Up { .. } => up::run(&settings),
+                Command::Join(arguments) => join::run(settings, &arguments),
+                Command::Token { action } => token::run(&settings, action),
                 Command::Down => down::run(&settings),
                 Command::Reset { yes } => down::reset(&settings, yes),
                 Command::Why(arguments) => why::run(&settings, &arguments),

@@ -10,7 +10,7 @@ use net::Cidr;
 use runtime::Registry;
 use serde::Deserialize;
 
-use crate::up::Running;
+use crate::running::Running;
 
 /// Where `up`, `down`, `reset`, `why` and `image` find a node's files.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
@@ -57,7 +57,7 @@ pub struct Options {
     /// Addresses of all pods [default: 10.244.0.0/16]
     #[arg(long, value_name = "CIDR", global = true)]
     pub cluster_cidr: Option<String>,
-    /// Addresses of this node's pods [default: the first /24 of the cluster's]
+    /// Addresses of this node's pods [default: a /24 of the cluster's that no other node has]
     #[arg(long, value_name = "CIDR", global = true)]
     pub pod_cidr: Option<String>,
     /// Addresses of services [default: 10.96.0.0/12]
@@ -150,7 +150,8 @@ pub struct Settings {
     pub proxy_metrics: SocketAddr,
     pub etcd: Option<SocketAddr>,
     pub cluster_range: Cidr,
-    pub node_range: Cidr,
+    /// This node's pods; `None`: as the cluster gives them out.
+    pub pod_range: Option<Cidr>,
     pub service_range: Cidr,
     pub cluster_domain: String,
     pub bridge: String,
@@ -184,11 +185,7 @@ impl Options {
         // What an earlier `up` on this data made keeps its names, unless told otherwise.
         let before = Running::read(&data)?;
         let cluster_range = cidr("cluster-cidr", self.cluster_cidr.or(file.cluster_cidr), "10.244.0.0/16")?;
-        let first = Cidr::new(cluster_range.address(), cluster_range.prefix().max(24));
-        let node_range = match self.pod_cidr.or(file.pod_cidr) {
-            Some(text) => cidr("pod-cidr", Some(text), "")?,
-            None => first.context("--cluster-cidr has no room for a node's pods")?,
-        };
+        let pod_range = self.pod_cidr.or(file.pod_cidr).map(|text| cidr("pod-cidr", Some(text), "10.244.0.0/24"));
         let anywhere = if control_plane_only { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
         let bind = self.bind_address.or(file.bind_address).unwrap_or(anywhere.into());
         let compaction = Duration::from_secs(self.compaction_interval.or(file.compaction_interval).unwrap_or(300));
@@ -214,7 +211,7 @@ impl Options {
                 .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 10249))),
             etcd: self.etcd_bind_address.or(file.etcd_bind_address),
             cluster_range,
-            node_range,
+            pod_range: pod_range.transpose()?,
             service_range: cidr("service-cidr", self.service_cidr.or(file.service_cidr), "10.96.0.0/12")?,
             cluster_domain: self.cluster_domain.or(file.cluster_domain).unwrap_or_else(|| "cluster.local".to_owned()),
             bridge: (self.bridge.or(file.bridge))
@@ -276,8 +273,19 @@ impl Settings {
         format!("https://{}", SocketAddr::new(host, self.api.port()))
     }
 
+    /// Where other hosts find the API server; `None` if it listens for this host alone.
+    pub fn advertised_url(&self) -> Option<String> {
+        let host = if self.api.ip().is_unspecified() { self.node_ip } else { self.api.ip() };
+        (!host.is_loopback()).then(|| format!("https://{}", SocketAddr::new(host, self.api.port())))
+    }
+
     pub fn journal(&self) -> PathBuf {
         self.data.join("journal")
+    }
+
+    /// The record of the routes to other nodes' pods.
+    pub fn node_routes(&self) -> PathBuf {
+        self.data.join("node-routes")
     }
 
     pub fn runtime(&self) -> runtime::Config {
@@ -302,11 +310,17 @@ impl Settings {
         net::PolicyConfig { table: format!("{}-policies", self.bridge), node_name: self.node_name.clone() }
     }
 
-    pub fn bridge(&self) -> net::BridgeConfig {
+    /// The length of the prefix of each node's pod addresses.
+    pub fn node_prefix(&self) -> u8 {
+        self.pod_range.map_or(self.cluster_range.prefix().max(24), |range| range.prefix())
+    }
+
+    /// The pod network of a node that has these addresses.
+    pub fn bridge(&self, node_range: Cidr) -> net::BridgeConfig {
         net::BridgeConfig {
             bridge: self.bridge.clone(),
             table: format!("{}-pods", self.bridge),
-            node_range: self.node_range,
+            node_range,
             cluster_range: self.cluster_range,
             service_range: Some(self.service_range),
             mtu: None,
@@ -406,7 +420,7 @@ mod tests {
         assert!(settings.runs(Part::Controllers) && !settings.runs(Part::Scheduler) && !settings.runs_node());
         assert_eq!(settings.api.to_string(), "127.0.0.1:7443");
         assert_eq!(settings.node_name, "from-flag");
-        assert_eq!(settings.node_range.to_string(), "10.9.0.0/24");
+        assert_eq!((settings.cluster_range.to_string().as_str(), settings.node_prefix()), ("10.9.0.0/16", 24));
         assert_eq!(settings.dns_address().to_string(), "10.96.0.10");
         assert_eq!(settings.compact_every, Some(Duration::from_secs(300)));
     }

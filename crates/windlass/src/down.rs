@@ -12,8 +12,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use store::DirectoryLock;
 
 use crate::config::Settings;
+use crate::join::Joined;
 use crate::progress::Progress;
-use crate::up::Running;
+use crate::running::Running;
 
 /// How long a running node may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +36,14 @@ pub fn reset(settings: &Settings, yes: bool) -> anyhow::Result<()> {
     let lock = take_down(settings, &progress)?;
     kubelet::Kubelet::forget_pods(&settings.data, &settings.pod_logs).context("cannot remove the pods' logs")?;
     remove_if_empty(&settings.pod_logs)?;
-    if let Some(ca) = bootstrap::files::read_if_present(&settings.data.join("pki/ca.crt"))? {
+    // A node that has joined wrote no kubeconfig but its own: others lead to the cluster, which goes on.
+    let joined = Joined::read(&settings.data)?;
+    if let Some(joined) = &joined {
+        progress.note(format_args!(
+            "the cluster at {} still knows this node: kubectl delete node {}",
+            joined.server, joined.node_name
+        ));
+    } else if let Some(ca) = bootstrap::files::read_if_present(&settings.data.join("pki/ca.crt"))? {
         let merged_into = note.and_then(|note| note.merged_into).or_else(|| settings.merge_into.clone());
         forget_kubeconfigs(&settings.kubeconfig, merged_into.as_deref(), &ca, &progress)?;
     }
@@ -174,7 +182,9 @@ async fn remove_node(settings: &Settings, progress: &Progress) -> anyhow::Result
     drop(runtime);
     kubelet::Kubelet::cleanup(&settings.data).context("cannot remove the pods' volumes")?;
     progress.done("containers", "removed, with their mounts, namespaces and cgroups");
-    net::BridgeNetwork::cleanup(&settings.bridge()).context("cannot remove the pod network")?;
+    net::NodeRoutes::cleanup(&settings.node_routes(), &settings.bridge)
+        .context("cannot remove routes to other nodes")?;
+    net::BridgeNetwork::cleanup(&settings.bridge(settings.cluster_range)).context("cannot remove the pod network")?;
     net::ServiceProxy::cleanup(&settings.proxy()).context("cannot remove the service rules")?;
     net::NetworkPolicies::cleanup(&settings.policies()).context("cannot remove the network policies")?;
     progress.done("network", "interfaces, addresses and rules removed");

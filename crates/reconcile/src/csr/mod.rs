@@ -61,9 +61,9 @@ fn names_node(asked: &RequestedCertificate) -> Result<(), String> {
 
 fn kubelet_client(asked: &RequestedCertificate, usages: &BTreeSet<&str>) -> Result<(), String> {
     let unwanted = [
-        (asked.dns_names, "DNS subjectAltNames are not allowed"),
+        (asked.dns_names.len(), "DNS subjectAltNames are not allowed"),
         (asked.email_addresses, "Email subjectAltNames are not allowed"),
-        (asked.ip_addresses, "IP subjectAltNames are not allowed"),
+        (asked.ip_addresses.len(), "IP subjectAltNames are not allowed"),
         (asked.uris, "URI subjectAltNames are not allowed"),
     ];
     names_node(asked)?;
@@ -75,7 +75,7 @@ fn kubelet_client(asked: &RequestedCertificate, usages: &BTreeSet<&str>) -> Resu
 
 fn kubelet_serving(asked: &RequestedCertificate, usages: &BTreeSet<&str>) -> Result<(), String> {
     names_node(asked)?;
-    match (asked.dns_names + asked.ip_addresses, asked.email_addresses, asked.uris) {
+    match (asked.dns_names.len() + asked.ip_addresses.len(), asked.email_addresses, asked.uris) {
         (0, _, _) => Err("DNS or IP subjectAltName is required".into()),
         (_, 1.., _) => Err("Email subjectAltNames are not allowed".into()),
         (_, _, 1..) => Err("URI subjectAltNames are not allowed".into()),
@@ -115,7 +115,7 @@ mod tests {
             change(&mut node);
             node
         };
-        let dns = with(|n| n.dns_names = 1);
+        let dns = with(|n| n.dns_names = vec!["n".into()]);
         let wrong = "usages did not match [client auth digital signature key encipherment]";
         for (asked, usages, expected) in [
             (&node, &client_usages, Ok(())),
@@ -134,7 +134,7 @@ mod tests {
         let serving = BTreeSet::from(["digital signature", "key encipherment", "server auth"]);
         assert_eq!(kubelet_serving(&dns, &serving), Ok(()));
         assert_eq!(kubelet_serving(&node, &serving), Err("DNS or IP subjectAltName is required".into()));
-        let both = with(|n| (n.dns_names, n.email_addresses) = (1, 1));
+        let both = with(|n| (n.dns_names, n.email_addresses) = (vec!["n".into()], 1));
         assert_eq!(kubelet_serving(&both, &serving), Err("Email subjectAltNames are not allowed".into()));
     }
 

@@ -18,8 +18,6 @@ use crate::meta;
 use crate::plan::{Action, Event, Plan};
 use crate::ports::{CertificateAuthority, CertificateTerms, RequestedCertificate};
 
-/// What a certificate lives when nothing less is asked for.
-const LIFE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 const LIFE_MIN: Duration = Duration::from_secs(600);
 /// Clocks of those who are shown the certificate may be behind by so much.
 const BACKDATE: Duration = Duration::from_secs(300);
@@ -40,12 +38,14 @@ pub static SIGNING: Controller = Controller {
 struct View {
     request: Arc<CertificateSigningRequest>,
     authority: Arc<dyn CertificateAuthority>,
+    life: Duration,
 }
 
 fn gather(cx: &Cx<'_>, key: &Key) -> Option<View> {
     let request = cx.cache.signing_requests.at(key)?;
     let wanted = has(&request, "Approved") && !has(&request, "Denied") && !has(&request, "Failed") && !issued(&request);
-    Some(View { request, authority: cx.settings.certificate_authority.clone()? }).filter(|_| wanted)
+    let (authority, life) = (cx.settings.certificate_authority.clone()?, cx.settings.certificate_life);
+    wanted.then_some(View { request, authority, life })
 }
 
 /// Whether the signer takes the request; none: it is no signer of this cluster's.
@@ -60,9 +60,9 @@ fn judge(request: &CertificateSigningRequest, asked: &RequestedCertificate) -> O
     })
 }
 
-fn terms(request: &CertificateSigningRequest, now: Timestamp) -> CertificateTerms {
+fn terms(request: &CertificateSigningRequest, life_max: Duration, now: Timestamp) -> CertificateTerms {
     let wanted = request.spec.expiration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
-    let life = wanted.unwrap_or(LIFE_MAX).clamp(LIFE_MIN, LIFE_MAX);
+    let life = wanted.map_or(life_max, |wanted| wanted.max(LIFE_MIN).min(life_max));
     let until = if life < SHORT { life } else { life - BACKDATE };
     CertificateTerms {
         usages: request.spec.usages.clone().unwrap_or_default(),
@@ -89,7 +89,7 @@ fn plan(view: &View, now: Timestamp) -> Plan {
     let status = done.status.get_or_insert_default();
     match judge(request, &asked) {
         None => return plan,
-        Some(Ok(())) => match view.authority.sign(&request.spec.request.0, &terms(request, now)) {
+        Some(Ok(())) => match view.authority.sign(&request.spec.request.0, &terms(request, view.life, now)) {
             Ok(certificate) => status.certificate = Some(ByteString(certificate.into_bytes())),
             Err(reason) => {
                 failed(&mut plan, reason);

@@ -13,10 +13,10 @@ use runner::{PodRanges, Range};
 use store::{Embedded, Store};
 use tokio_util::sync::CancellationToken;
 
-use super::Components;
 use super::certificates::Certificates;
 use super::keys::{ClusterAuthority, SecretTokens};
 use crate::config::{Part, Settings};
+use crate::process::Components;
 use crate::progress::Progress;
 
 pub async fn start(
@@ -132,20 +132,14 @@ pub fn run_components(
 }
 
 fn controller_settings(settings: &Settings, pki: &Pki) -> anyhow::Result<runner::Settings> {
-    // A node that was told its range by hand has it whatever is handed out, so then nothing is.
     let cluster = Range::parse(&settings.cluster_range.to_string());
-    let pod_ranges = cluster
-        .map(|cluster| PodRanges { cluster, node_prefix: settings.node_range.prefix() })
-        .filter(|ranges| first_range(ranges) == Some(settings.node_range.to_string()));
+    let pod_ranges = cluster.map(|cluster| PodRanges { cluster, node_prefix: settings.node_prefix() });
     Ok(runner::Settings {
         pod_ranges,
         root_ca: Some(pki.ca.certificate.clone()),
         token_signer: Some(Arc::new(SecretTokens::new(pki)?)),
         certificate_authority: Some(Arc::new(ClusterAuthority::new(pki))),
+        certificate_life: settings.certificate_validity,
         ..Default::default()
     })
-}
-
-fn first_range(ranges: &PodRanges) -> Option<String> {
-    ranges.cluster.parts(ranges.node_prefix).next().map(|range| range.to_string())
 }

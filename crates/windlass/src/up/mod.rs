@@ -2,27 +2,32 @@
 
 mod certificates;
 mod control_plane;
+mod dns;
 mod etcd;
+mod joining;
 mod keys;
-mod node;
-mod running;
+mod range;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use admit::UserInfo;
+use anyhow::bail;
 use bootstrap::kubeconfig;
-use store::DirectoryLock;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Settings;
+use crate::config::{Part, Settings};
+use crate::join::Joined;
+use crate::node::{self, Clients, Host};
+use crate::process;
 use crate::progress::Progress;
+use crate::running::Running;
 use certificates::Certificates;
 
-pub use running::Running;
+/// The name under which we write objects of the cluster's own.
+const FIELD_MANAGER: &str = "windlass";
 
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     if settings.runs_node() && !rustix::process::geteuid().is_root() {
@@ -31,23 +36,20 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
              for an API server without a node"
         );
     }
-    // One provider of cryptography for the whole process; an earlier choice cannot have been made.
-    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
-        bail!("the TLS provider was already chosen");
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
-        .build()
-        .context("cannot start the asynchronous runtime")?;
-    runtime.block_on(up(settings))
+    process::block_on(up(settings))
 }
 
 async fn up(settings: &Settings) -> anyhow::Result<()> {
     let begun = Instant::now();
     let progress = Progress::new();
     let stop = CancellationToken::new();
-    let _alone = lock(settings)?;
+    if let Some(joined) = Joined::read(&settings.data)? {
+        bail!(
+            "this node has joined the cluster at {}: `windlass join` starts it, `windlass reset` forgets it",
+            joined.server
+        );
+    }
+    let _alone = process::lock(settings)?;
     let certificates = Certificates::ensure(settings, &progress)?;
     let listener = bind(settings.api).await?;
     Running::record(settings)?;
@@ -61,8 +63,34 @@ async fn up(settings: &Settings) -> anyhow::Result<()> {
     progress.done("API server", settings.server_url());
     let merged = certificates.write_kubeconfigs()?;
     let mut components = control_plane::run_components(settings, &certificates.pki, &server, &journal, &stop)?;
-    if settings.runs_node() {
-        node::start(settings, &certificates, &server, journal, &progress, &stop, &mut components).await?;
+    let admin = server.client(UserInfo::new("kubernetes-admin", &["system:masters"]));
+    let own = match settings.runs(Part::Kubelet) {
+        true => Some((settings.node_name.clone(), range::of_this_node(&admin, settings).await?)),
+        false => None,
+    };
+    if let Some(server) = settings.advertised_url() {
+        let authority = certificates.pki.ca.certificate.clone();
+        tokio::spawn(joining::publish(admin.clone(), settings.clone(), server, authority));
+    }
+    if !settings.disabled.contains(&Part::Dns) {
+        let gateway = own.as_ref().map(|(name, range)| (name.clone(), settings.bridge(*range).gateway()));
+        let address = settings.dns_address();
+        components.spawn(async move { ("publication of DNS", dns::publish(admin, address, gateway).await) });
+    }
+    let clients = Clients::new(&settings.node_name, |user| Ok(server.client(user)))?;
+    if let Some((name, range)) = own {
+        let host = Host {
+            settings: settings.clone(),
+            serving: certificates.kubelet.clone(),
+            client_ca_file: certificates.pki.directory.join("ca.crt"),
+            dns_address: settings.dns_address(),
+            journal,
+            range: Some(range),
+        };
+        let started = node::start(&host, clients, &stop, &mut components).await?;
+        started.ready(&name, &progress, &mut components).await?;
+    } else if settings.runs(Part::Proxy) {
+        node::start_proxy(settings, clients.proxy, &stop, &mut components)?;
     }
     tokio::spawn(certificates.keep(stop.clone()));
     let also = match settings.merge_into.as_ref().filter(|_| merged) {
@@ -71,24 +99,13 @@ async fn up(settings: &Settings) -> anyhow::Result<()> {
     };
     progress.note(format_args!("kubectl:  export KUBECONFIG={}{also}", settings.kubeconfig.display()));
     tracing::info!(elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "up");
-    let ended = until_stopped(components).await;
+    let ended = process::until_stopped(&mut components).await;
     stop.cancel();
     server.stop();
     if let Err(error) = serving.await {
         tracing::warn!(%error, "the API server did not end well");
     }
     ended
-}
-
-/// The directories that no other node may use, held for as long as the answer lives. The data directory has our note then.
-fn lock(settings: &Settings) -> anyhow::Result<Vec<DirectoryLock>> {
-    let mut held = vec![DirectoryLock::take(&settings.data)?];
-    // At once: an `up` that fails from here on is still known to `reset`.
-    Running::begin(settings)?;
-    if settings.runs_node() {
-        held.push(DirectoryLock::take(&settings.run)?);
-    }
-    Ok(held)
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -101,21 +118,3 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         _ => anyhow::anyhow!("cannot listen on {address}: {error}"),
     })
 }
-
-/// Waits for a signal to stop, or for a component that ended by itself, which is a fault.
-async fn until_stopped(mut components: Components) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        Some(ended) = components.join_next() => match ended {
-            Ok((name, Ok(()))) => bail!("{name} ended by itself"),
-            Ok((name, Err(error))) => Err(error.context(format!("{name} failed"))),
-            Err(error) => bail!("a component failed: {error}"),
-        },
-    }
-}
-
-/// A component's task, by name.
-pub type Components = tokio::task::JoinSet<(&'static str, anyhow::Result<()>)>;

@@ -14,6 +14,7 @@ mod disk;
 mod guest;
 mod identity;
 mod images;
+mod join;
 mod lifecycle;
 mod network;
 mod node;
@@ -56,7 +57,9 @@ fn main() {
             run(|| test(&node.namespace(name)))
         }));
     }
-    for (name, test) in [lifecycle::TESTS, cli::TESTS, disk::TESTS, why::TESTS, guest::TESTS].into_iter().flatten() {
+    for (name, test) in
+        [lifecycle::TESTS, join::TESTS, cli::TESTS, disk::TESTS, why::TESTS, guest::TESTS].into_iter().flatten()
+    {
         let test: Alone = *test;
         trials.push(Trial::test(*name, move || run(test)));
     }

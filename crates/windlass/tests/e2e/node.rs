@@ -12,6 +12,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Node {
     directory: tempfile::TempDir,
     number: u16,
+    /// The network namespace that is this node's host, by name; none: the machine's own.
+    host: Option<String>,
     process: Mutex<Option<Child>>,
 }
 
@@ -62,7 +64,22 @@ impl Node {
     /// A node that has not been started.
     pub fn new(number: u16) -> Node {
         let directory = tempfile::Builder::new().prefix("windlass-e2e").tempdir().unwrap();
-        Node { directory, number, process: Mutex::new(None) }
+        Node { directory, number, host: None, process: Mutex::new(None) }
+    }
+
+    /// A node on another host, which has not been started.
+    pub fn on(host: &str, number: u16) -> Node {
+        let mut node = Node::new(number);
+        node.host = Some(host.to_owned());
+        node
+    }
+
+    /// A program as it sees this node's host.
+    fn program(&self, program: &str) -> Command {
+        let Some(host) = &self.host else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{host}")).arg(program);
+        command
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -70,8 +87,13 @@ impl Node {
     }
 
     /// What makes the node's names on the host differ from others'.
-    fn tag(&self) -> String {
+    pub fn tag(&self) -> String {
         format!("{}x{}", SHARE.0, self.number)
+    }
+
+    /// As the cluster knows it.
+    pub fn name(&self) -> String {
+        format!("node-{}", self.number)
     }
 
     pub fn bridge(&self) -> String {
@@ -93,7 +115,7 @@ impl Node {
 
     /// The same, with some options different.
     pub fn windlass_with(&self, arguments: &[&str], different: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+        let mut command = self.program(env!("CARGO_BIN_EXE_windlass"));
         command.args(arguments).env("KUBECONFIG", self.path("user-kubeconfig"));
         let path = |name: &str| self.path(name).display().to_string();
         // Sixteen nodes of 1024 pod and 1024 service addresses.
@@ -103,7 +125,7 @@ impl Node {
             ("--run-dir", path("run")),
             ("--pod-logs-dir", path("logs")),
             ("--kubeconfig", path("admin.conf")),
-            ("--node-name", format!("node-{}", self.number)),
+            ("--node-name", self.name()),
             ("--secure-port", self.port().to_string()),
             ("--kubelet-port", self.kubelet_port().to_string()),
             ("--proxy-healthz-bind-address", format!("127.0.0.1:{}", self.port() + 50)),
@@ -127,7 +149,12 @@ impl Node {
     }
 
     /// The same with a command of `up` other than usual.
-    pub fn up_as(&self, mut command: Command) {
+    pub fn up_as(&self, command: Command) {
+        self.starts(command, "kubectl:");
+    }
+
+    /// The same with a command that says otherwise when it is done.
+    pub fn starts(&self, mut command: Command, done: &str) {
         let output = std::fs::File::create(self.path("up.out")).unwrap();
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(self.path("up.err")).unwrap();
         let child = command.stdout(output).stderr(errors).spawn().unwrap();
@@ -135,7 +162,7 @@ impl Node {
         eventually("the node is Ready", || {
             let ended = self.process.lock().unwrap().as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "windlass up ended: {}", self.read("up.err"));
-            self.read("up.out").contains("kubectl:").then_some(())
+            self.read("up.out").contains(done).then_some(())
         });
     }
 
@@ -211,14 +238,16 @@ impl Node {
         left.extend(Path::new(&interface).exists().then_some(interface));
         // Tables bear the bridge's name, and so do rules about it anywhere else, those of iptables included.
         let rules =
-            expect(Command::new("nft").args(["list", "ruleset"]).output().expect("package nftables is missing"));
+            expect(self.program("nft").args(["list", "ruleset"]).output().expect("package nftables is missing"));
         let words =
             |line: &&str| line.split([' ', '"']).any(|word| word == bridge || word.starts_with(&format!("{bridge}-")));
         left.extend(rules.lines().filter(words).map(|line| format!("rule {line}")));
         let routes = expect(
-            Command::new("ip").args(["route", "show", "table", "all"]).output().expect("package iproute2 is missing"),
+            self.program("ip").args(["route", "show", "table", "all"]).output().expect("package iproute2 is missing"),
         );
-        left.extend(routes.lines().filter(words).map(|line| format!("route {line}")));
+        // Routes to other nodes' pods bear our number and not the bridge's name.
+        let own = |line: &&str| words(line) || self.host.is_some() && line.contains("proto 87");
+        left.extend(routes.lines().filter(own).map(|line| format!("route {line}")));
         let group = format!("windlass-e2e-{}", self.tag());
         let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
         let groups = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|path| path.join(&group));

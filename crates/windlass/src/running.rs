@@ -1,4 +1,4 @@
-//! The note that `up` leaves in the data directory: which process runs on it, and what that made elsewhere on the host, so
+//! The note that `up` or `join` leaves in the data directory: which process runs on it, and what that made elsewhere on the host, so
 //! that `down`, `reset` and a later `up` find it without being told again.
 
 use std::path::{Path, PathBuf};
