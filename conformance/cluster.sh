@@ -93,9 +93,9 @@ YAML
 # Takes away everything that was started.
 stop_cluster() {
   for program in "${started[@]}"; do kill "$program" 2>/dev/null; done
-  [ -n "${second:-}" ] && there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1
+  [ -n "${second:-}" ] && there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || tail -n 5 "$work/join.log"
   [ -n "${node:-}" ] && "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1
-  [ -n "${registry:-}" ] && kill "$registry" 2>/dev/null
+  [ -n "${registry:-}" ] && kill "$registry" 2>/dev/null || true
   wait
   [ "$nodes" = 1 ] || ../scripts/host.sh down "$host"
 }
