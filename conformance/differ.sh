@@ -34,27 +34,27 @@ upstream() {
     --service-account-issuer https://kubernetes.default.svc.cluster.local --service-cluster-ip-range 10.96.0.0/12 \
     --token-auth-file "$d/tokens" --authorization-mode Node,RBAC --allow-privileged >"$d/api.log" 2>&1 &
   started+=($!)
-  ready "$d/kubeconfig" "$!"
+  ready "$d/kubeconfig" "$!" "$d/api.log"
 }
 
-ready() { # KUBECONFIG PID
+ready() { # KUBECONFIG PID LOG
   until bin/kubectl --kubeconfig "$1" get --raw /readyz >/dev/null 2>&1; do
-    kill -0 "$2" || return 1
+    kill -0 "$2" 2>/dev/null || { tail "$3"; return 1; }
     sleep 0.2
   done
 }
 
 ./build.sh kubectl
-upstream reference 17443
+upstream reference 18443
 if [ -n "${SELF:-}" ]; then
-  upstream second 17453
+  upstream second 18453
   other=$work/second/kubeconfig
 else
-  "$windlass" up --control-plane-only --data-dir "$work/data" --no-merge-kubeconfig \
-    --kubeconfig "$work/ours" --secure-port 17463 >"$work/up.log" 2>&1 &
+  "$windlass" up --control-plane-only --disable controllers --disable scheduler --data-dir "$work/data" --no-merge-kubeconfig \
+    --kubeconfig "$work/ours" --secure-port 18463 >"$work/up.log" 2>&1 &
   started+=($!)
   until [ -s "$work/ours" ]; do sleep 0.1; kill -0 "$!"; done
-  ready "$work/ours" "$!"
+  ready "$work/ours" "$!" "$work/up.log"
   other=$work/ours
 fi
 bin/differ -a "$work/reference/kubeconfig" -b "$other" -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" "$@"

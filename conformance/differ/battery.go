@@ -17,6 +17,11 @@ type script struct {
 	steps      []step
 }
 
+// alive says whether the script leaves objects about while it runs.
+func (script script) alive() bool {
+	return script.area == "lives" || strings.HasPrefix(script.area, "by hand")
+}
+
 // resource is one that the reference serves.
 type resource struct {
 	group, version, kind, plural string
@@ -124,7 +129,7 @@ func batteries(reference *server) ([]script, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(all, whole...), nil
+	return slices.Concat(all, whole, byHand()), nil
 }
 
 // testdata answers the directory of upstream's filled objects.
@@ -327,7 +332,6 @@ func patches(resource resource) []step {
 		return step{what: what, method: "PATCH", path: path + query, contentType: contentType, body: encode(body)}
 	}
 	apply := object{"apiVersion": resource.apiVersion(), "kind": resource.kind, "metadata": object{"name": "no-such-object"}}
-	const applyType = "application/apply-patch+yaml"
 	return []step{
 		patch("merge, missing", "", mergeType, object{"metadata": object{"labels": object{"a": "b"}}}),
 		patch("strategic, missing", "", "application/strategic-merge-patch+json", object{"metadata": object{"labels": object{"a": "b"}}}),

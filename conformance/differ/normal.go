@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
+
+	"sigs.k8s.io/yaml"
 )
 
 // moving are parts of texts that differ from server to server and from run to run.
@@ -17,14 +21,24 @@ var moving = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`10\.\d+\.\d+\.\d+`), "ADDRESS"},
-	{regexp.MustCompile(`(resource version: ?|resourceVersion: |revision )\d+`), "${1}RV"},
+	{regexp.MustCompile(`((?:resource version|resourceVersion\W*|current|revision):? ?"?)\d+`), "${1}RV"},
+	{regexp.MustCompile(`([nN]odePort\W+)\d+`), "${1}PORT"},
+	// The file that makes the scheme, as the build calls it.
+	{regexp.MustCompile(`scheme \\?"[\w./]+:\d+\\?"`), "SCHEME"},
 	{regexp.MustCompile(`https://127\.0\.0\.1:\d+`), "SERVER"},
+	{regexp.MustCompile(`\bkube-api-access-[a-z0-9]{5}\b`), "kube-api-access-SUFFIX"},
+	{regexp.MustCompile(`\b(\d+):3[0-2]\d{3}/`), "$1:PORT/"},
 }
 
 // hidden are members whose values are each server's own.
 var hidden = map[string]string{
 	"uid": "UID", "resourceVersion": "RV", "continue": "CONTINUE", "clusterIP": "ADDRESS", "clusterIPs": "ADDRESS",
-	"nodePort": "PORT", "healthCheckNodePort": "PORT", "remainingItemCount": "COUNT",
+	"nodePort": "PORT", "healthCheckNodePort": "PORT", "remainingItemCount": "COUNT", "serverAddress": "SERVER",
+}
+
+// unordered are lists whose order is chance: what comes out of a map upstream, or hangs on the second of a write.
+var unordered = map[string]bool{
+	"causes": true, "managedFields": true, "resourceRules": true, "nonResourceRules": true,
 }
 
 func normalText(text string) string {
@@ -48,6 +62,12 @@ func normal(value any) any {
 				continue
 			}
 			value[key] = normal(member)
+			if list, ok := value[key].([]any); ok && (unordered[key] || value["kind"] == "ComponentStatusList") {
+				slices.SortFunc(list, func(a, b any) int { return cmp.Compare(string(encode(a)), string(encode(b))) })
+			}
+		}
+		if message, ok := value["message"].(string); ok && value["kind"] == "Status" {
+			value["message"] = normalMessage(message)
 		}
 		return value
 	case []any:
@@ -56,13 +76,37 @@ func normal(value any) any {
 		}
 		return value
 	case string:
+		if age.MatchString(value) {
+			return "AGE"
+		}
 		return normalText(value)
 	}
 	return value
 }
 
+// age is a cell of a table that tells how long ago something was.
+var age = regexp.MustCompile(`^\d+s$`)
+
+var several = regexp.MustCompile(`(?s)^([^\[]*\[)(.*)\]$`)
+
+// normalMessage sorts the failures that a message joins: theirs is the order of the causes.
+func normalMessage(message string) string {
+	found := several.FindStringSubmatch(message)
+	if found == nil {
+		return message
+	}
+	parts := strings.Split(found[2], ", ")
+	slices.Sort(parts)
+	return found[1] + strings.Join(parts, ", ") + "]"
+}
+
 // normalBody is a body with its members sorted and its moving parts replaced; what is no JSON stays text.
-func normalBody(body []byte) string {
+func normalBody(contentType string, body []byte) string {
+	if strings.HasPrefix(contentType, "application/yaml") {
+		if converted, err := yaml.YAMLToJSON(body); err == nil {
+			body = converted
+		}
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
 	var lines []string
@@ -86,31 +130,55 @@ func normalBody(body []byte) string {
 // compared are the headers a client acts on.
 var compared = []string{"Content-Type", "Warning", "Location", "Retry-After", "Allow", "Cache-Control"}
 
-// difference says how two answers differ; empty when they do not.
-func difference(step step, a, b answer) string {
-	if a.failed != nil || b.failed != nil {
-		return fmt.Sprintf("%s %s\n  upstream: %v\n  ours:     %v", step.method, step.path, a.failed, b.failed)
+// normalAnswer is an answer without what moves.
+type normalAnswer struct {
+	Status  int               `json:"status"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Body    string            `json:"body"`
+	Failed  string            `json:"failed,omitempty"`
+}
+
+func normalize(answered answer) normalAnswer {
+	if answered.failed != nil {
+		return normalAnswer{Failed: normalText(answered.failed.Error())}
 	}
-	var found []string
-	if a.status != b.status {
-		found = append(found, fmt.Sprintf("status: upstream %d, ours %d", a.status, b.status))
+	normalized := normalAnswer{
+		Status: answered.status, Headers: map[string]string{},
+		Body: normalBody(answered.header.Get("Content-Type"), answered.body),
 	}
 	for _, name := range compared {
-		if theirs, ours := header(a.header, name), header(b.header, name); theirs != ours {
-			found = append(found, fmt.Sprintf("%s: upstream %q, ours %q", name, theirs, ours))
+		if values := header(answered.header, name); values != "" {
+			normalized.Headers[name] = values
 		}
 	}
-	if theirs, ours := normalBody(a.body), normalBody(b.body); theirs != ours {
-		found = append(found, lineDifference(theirs, ours))
-	}
-	if len(found) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s %s\n%s", step.method, step.path, strings.Join(found, "\n"))
+	return normalized
 }
 
 func header(headers http.Header, name string) string {
-	return normalText(strings.Join(headers.Values(name), "; "))
+	values := slices.Sorted(slices.Values(headers.Values(name)))
+	return normalText(strings.Join(values, "; "))
+}
+
+func (a normalAnswer) equal(b normalAnswer) bool { return a.difference(b) == "" }
+
+// difference says how upstream's answer and ours differ; empty when they do not.
+func (upstream normalAnswer) difference(ours normalAnswer) string {
+	if upstream.Failed != "" || ours.Failed != "" {
+		return fmt.Sprintf("  upstream %s\n  ours     %s", upstream.Failed, ours.Failed)
+	}
+	var found []string
+	if upstream.Status != ours.Status {
+		found = append(found, fmt.Sprintf("status: upstream %d, ours %d", upstream.Status, ours.Status))
+	}
+	for _, name := range compared {
+		if theirs, ours := upstream.Headers[name], ours.Headers[name]; theirs != ours {
+			found = append(found, fmt.Sprintf("%s: upstream %q, ours %q", name, theirs, ours))
+		}
+	}
+	if upstream.Body != ours.Body {
+		found = append(found, lineDifference(upstream.Body, ours.Body))
+	}
+	return strings.Join(found, "\n")
 }
 
 const linesShown = 12

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"regexp"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -25,7 +26,15 @@ type step struct {
 	contentType string
 	accept      string
 	body        []byte
+	// user asks; empty is an administrator.
+	user string
+	// meanwhile is done while the answer comes, once it has begun.
+	meanwhile []step
+	// until is awaited in the answer's body, for what comes about a while after the request that caused it.
+	until *regexp.Regexp
 }
+
+const patience = 5 * time.Second
 
 type answer struct {
 	status int
@@ -48,6 +57,15 @@ func connect(kubeconfig string) (*server, error) {
 }
 
 func (server *server) send(step step) answer {
+	answered := server.sendOnce(step)
+	for start := time.Now(); step.until != nil && !step.until.Match(answered.body) && time.Since(start) < patience; {
+		time.Sleep(50 * time.Millisecond)
+		answered = server.sendOnce(step)
+	}
+	return answered
+}
+
+func (server *server) sendOnce(step step) answer {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, step.method, server.url+step.path, bytes.NewReader(step.body))
@@ -55,6 +73,13 @@ func (server *server) send(step step) answer {
 		return answer{failed: err}
 	}
 	request.Header.Set("User-Agent", "differ")
+	// Who asks is the same on both sides, however each of them came to know the client.
+	if step.user != "" {
+		request.Header.Set("Impersonate-User", step.user)
+	} else {
+		request.Header.Set("Impersonate-User", "differ")
+		request.Header.Set("Impersonate-Group", "system:masters")
+	}
 	if step.contentType != "" {
 		request.Header.Set("Content-Type", step.contentType)
 	}
@@ -66,6 +91,9 @@ func (server *server) send(step step) answer {
 		return answer{failed: err}
 	}
 	defer response.Body.Close()
+	for _, other := range step.meanwhile {
+		server.sendOnce(other)
+	}
 	body, err := io.ReadAll(response.Body)
 	return answer{status: response.StatusCode, header: response.Header, body: body, failed: err}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -32,10 +33,10 @@ func wholeObjects(resources []resource) ([]script, error) {
 			return nil, fmt.Errorf("objects.yaml, object %d: %v %v is not served", number+1, whole["apiVersion"], whole["kind"])
 		}
 		resource := resources[index]
-		name := fmt.Sprintf("%s %d", resource, number+1)
+		name := resource.String() + " " + whole["metadata"].(object)["name"].(string)
 		all = append(all, script{area: "lives", name: name + " life", steps: life(resource, whole)})
-		for at, mutated := range mutations(whole) {
-			all = append(all, script{area: "leaves", name: name + " leaf " + fmt.Sprint(at+1), steps: []step{
+		for _, mutated := range mutations(whole) {
+			all = append(all, script{area: "leaves", name: name + " leaf", steps: []step{
 				post(mutated.what, resource.collection()+"?dryRun=All", mutated.object),
 			}})
 		}
@@ -59,24 +60,26 @@ func life(resource resource, whole object) []step {
 	collection := resource.collection()
 	name := whole["metadata"].(object)["name"].(string)
 	path := collection + "/" + name
-	const table = "application/json;as=Table;v=v1;g=meta.k8s.io"
 	put := func(what, query string, body any) step {
 		return step{what: what, method: "PUT", path: path + query, contentType: jsonType, body: encode(body)}
 	}
 	patch := func(what, query, contentType string, body any) step {
 		return step{what: what, method: "PATCH", path: path + query, contentType: contentType, body: encode(body)}
 	}
-	const applyType, strategicType, jsonPatchType = "application/apply-patch+yaml", "application/strategic-merge-patch+json", "application/json-patch+json"
 	labels := func(value any) object { return object{"metadata": object{"labels": object{"step": value}}} }
+	settled := get("get", path)
+	if resource.kind == "CustomResourceDefinition" {
+		settled.until = regexp.MustCompile(`"type":"Established","status":"True"`)
+	}
 	minimal := object{"apiVersion": whole["apiVersion"], "kind": whole["kind"], "metadata": object{"name": name, "labels": object{"applied": "yes"}}}
 	return []step{
 		post("create, dry run", collection+"?dryRun=All", whole),
 		post("create", collection, whole),
 		post("create again", collection, whole),
-		get("get", path),
-		{what: "get as table", method: "GET", path: path, accept: table},
-		{what: "list as table", method: "GET", path: collection + "?fieldSelector=metadata.name%3D" + name, accept: table},
-		{what: "list as table with objects", method: "GET", path: collection + "?includeObject=Object&fieldSelector=metadata.name%3D" + name, accept: table},
+		settled,
+		{what: "get as table", method: "GET", path: path, accept: tableType},
+		{what: "list as table", method: "GET", path: collection + "?fieldSelector=metadata.name%3D" + name, accept: tableType},
+		{what: "list as table with objects", method: "GET", path: collection + "?includeObject=Object&fieldSelector=metadata.name%3D" + name, accept: tableType},
 		{what: "partial metadata", method: "GET", path: path, accept: "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"},
 		get("list", collection+"?fieldSelector=metadata.name%3D"+name),
 		get("status", path+"/status"),
@@ -112,7 +115,7 @@ func life(resource resource, whole object) []step {
 		{what: "delete, wrong uid", method: "DELETE", path: path, contentType: jsonType, body: encode(object{"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": object{"uid": "6c84fb90-12c4-11e1-840d-7b25c5ee775a"}})},
 		{what: "delete, dry run", method: "DELETE", path: path + "?dryRun=All"},
 		{what: "delete", method: "DELETE", path: path + "?gracePeriodSeconds=0"},
-		get("get deleted", path),
+		{what: "get deleted", method: "GET", path: path, until: regexp.MustCompile(`"NotFound"`)},
 		{what: "delete again", method: "DELETE", path: path},
 	}
 }

@@ -68,6 +68,15 @@ fn no_object(value: &Value) -> String {
     format!("couldn't get version/kind; json parse error: json: cannot unmarshal {given} into Go value of type {go}")
 }
 
+/// What is wrong with a body's version or kind when it is no text; they are read before anything else.
+fn unreadable_kind(value: &Value) -> Option<String> {
+    let fields = value.as_object()?;
+    let (name, wrong) = fields.iter().find(|(name, value)| {
+        matches!(name.as_str(), "apiVersion" | "kind") && !(value.is_string() || value.is_null())
+    })?;
+    Some(format!("json: cannot unmarshal {} into Go struct field .{name} of type string", type_of(wrong)))
+}
+
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
@@ -115,6 +124,9 @@ pub fn decode(cx: &Cx, payload: &Payload, validation: FieldValidation) -> Result
         }
         Err(error) => return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))),
     };
+    if let Some(words) = unreadable_kind(&bare.value) {
+        return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {words}")));
+    }
     check_kind(cx, &bare.value)?;
     let decoded = match built_in_schema(cx) {
         None => Ok(bare),

@@ -48,6 +48,19 @@ pub fn resources(
     plain(headers, query, discovery::resource_list(&server.catalog.load().kinds(), group, version))
 }
 
+/// `/api/v1`, where an unknown version is answered by the API's own router.
+pub fn core_resources(
+    server: &Inner,
+    headers: &HeaderMap,
+    query: &Query,
+    version: &str,
+) -> Result<HttpResponse, Status> {
+    if !server.catalog.load().all().iter().any(|kind| kind.group.is_empty() && kind.version == version) {
+        return Err(Status::unknown_path());
+    }
+    resources(server, headers, query, "", version)
+}
+
 /// `/`: the paths there are.
 pub fn paths(server: &Inner) -> Value {
     let known = [

@@ -14,7 +14,7 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::strategy::Part;
-use crate::{computed, discovery, health, openapi, subresources, verbs};
+use crate::{computed, discovery, health, openapi, respond, route, subresources, verbs};
 
 /// Answers a request that authorization has let through.
 pub async fn dispatch(
@@ -53,6 +53,7 @@ pub async fn dispatch(
         let cx = cx(server, kind, user, info, query, &request, Accept::JSON);
         return subresources::stream(&cx, stream, request).await;
     }
+    route::check(kind, &info.verb, request.headers())?;
     let accept = Accept::negotiate(request.headers(), query, Endpoint::of(kind))?;
     let cx = cx(server, kind, user, info, query, &request, accept);
     let content_type =
@@ -60,8 +61,13 @@ pub async fn dispatch(
     let content_type = content_type.to_owned();
     let head = request.method() == Method::HEAD;
     let payload = Payload { bytes: wire::read(request.into_body()).await?, content_type };
-    let mut response =
-        if cx.info.subresource.is_empty() { verb(&cx, &payload).await? } else { sub(&cx, &payload).await? };
+    let answered = if cx.info.subresource.is_empty() { verb(&cx, &payload).await } else { sub(&cx, &payload).await };
+    // A refusal carries the warnings too: they may say why.
+    let mut response = answered.unwrap_or_else(|status| {
+        let mut refusal = respond::failure(&cx.headers, query, &status);
+        respond::add_warnings(&cx, &mut refusal);
+        refusal
+    });
     if head {
         *response.body_mut() = wire::empty();
     }
@@ -79,7 +85,8 @@ fn cx(
 ) -> Cx {
     let cx =
         Cx::new(Arc::clone(server), Arc::clone(kind), user, info, query.clone(), request.headers().clone(), accept);
-    if !cx.kind.deprecation.is_empty() {
+    if !cx.kind.deprecation.is_empty() && (cx.info.subresource.is_empty() || subresource(&cx.kind, &cx.info).is_some())
+    {
         cx.warn(cx.kind.deprecation.as_ref());
     }
     cx
@@ -94,6 +101,9 @@ async fn verb(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     let needs_namespace = cx.kind.namespaced() && cx.info.namespace.is_empty();
     let unsupported = || cx.unsupported();
     if needs_namespace && !matches!(cx.info.verb.as_str(), "list" | "watch" | "create") {
+        return Err(Status::unknown_path());
+    }
+    if named && !cx.kind.verbs.has_any(Verbs::OF_ONE) {
         return Err(Status::unknown_path());
     }
     let has = |verb: Verbs| if cx.kind.verbs.has(verb) { Ok(()) } else { Err(unsupported()) };
@@ -167,7 +177,7 @@ async fn path(
     }
     match parts.as_slice() {
         ["api"] => discovery::legacy(server, headers, query),
-        ["api", version] => discovery::resources(server, headers, query, "", version),
+        ["api", version] => discovery::core_resources(server, headers, query, version),
         ["apis"] => discovery::groups(server, headers, query),
         ["apis", group] => discovery::group(server, headers, query, group),
         ["apis", group, version] => discovery::resources(server, headers, query, group, version),

@@ -37,6 +37,7 @@ mod registry;
 mod request_info;
 mod respond;
 mod reviews;
+mod route;
 mod select;
 mod server;
 mod startup;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request};
 use machinery::gvk::GroupResource;
 use machinery::status::Status;
 
@@ -49,12 +49,12 @@ async fn run(server: Arc<Inner>, peer: Peer, request: Request<Body>) -> HttpResp
     };
     let mut response = match outcome {
         Ok(Ok(response)) => response,
-        Ok(Err(status)) => error(&headers, &query, &status),
+        Ok(Err(status)) => respond::failure(&headers, &query, &status),
         Err(panic) => {
             let text = panic_text(panic.as_ref());
             tracing::error!(path = %info.path, verb = %info.verb, panic = %text, "a request panicked");
             let words = "This request caused apiserver to panic. Look in the logs for details.";
-            error(&headers, &query, &Status::internal(words))
+            respond::failure(&headers, &query, &Status::internal(words))
         }
     };
     if let Some(flow) = flow.into_inner() {
@@ -110,17 +110,4 @@ async fn answer(
     }
     authz::require(server, &attributes, &resource)?;
     dispatch::dispatch(server, user, info, query, request).await
-}
-
-/// A failure in the form the client can read.
-fn error(headers: &HeaderMap, query: &Query, status: &Status) -> HttpResponse {
-    let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = respond::status(headers, query, status);
-    *response.status_mut() = code;
-    if let Some(seconds) = status.retry_after_seconds()
-        && let Ok(value) = HeaderValue::from_str(&seconds.to_string())
-    {
-        response.headers_mut().insert(header::RETRY_AFTER, value);
-    }
-    response
 }

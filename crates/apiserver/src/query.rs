@@ -169,7 +169,8 @@ impl ListOptions {
     }
 }
 
-fn invalid(kind: &str, error: FieldError) -> Status {
+/// A refusal of options, by the name of their kind.
+pub fn invalid(kind: &str, error: FieldError) -> Status {
     Status::invalid(&GroupKind::new("meta.k8s.io", kind), "", &FieldErrors(vec![error]))
 }
 

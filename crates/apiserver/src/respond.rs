@@ -1,6 +1,6 @@
 //! Answers in the form the client asked for: whole objects, tables or metadata, as JSON or YAML.
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use machinery::status::Status;
 use serde_json::{Value, json};
 
@@ -32,6 +32,17 @@ pub fn status(headers: &HeaderMap, query: &Query, status: &Status) -> HttpRespon
     wire::answer(code, accept.media.content_type(), wire::full(bytes))
 }
 
+/// A failure in the form the client can read, and when to come again.
+pub fn failure(headers: &HeaderMap, query: &Query, status: &Status) -> HttpResponse {
+    let mut response = self::status(headers, query, status);
+    if let Some(seconds) = status.retry_after_seconds()
+        && let Ok(value) = HeaderValue::from_str(&seconds.to_string())
+    {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
 /// One object of the request's kind.
 pub fn object(cx: &Cx, code: u16, value: Value) -> Result<HttpResponse, Status> {
     let shaped = match cx.accept.shape {
@@ -56,7 +67,8 @@ pub fn list(cx: &Cx, meta: &Value, values: &[Value]) -> Result<HttpResponse, Sta
             json!({ "kind": kind, "apiVersion": version, "metadata": meta, "items": values })
         }
         Shape::Metadata | Shape::MetadataList => {
-            let items: Vec<Value> = values.iter().map(partial).collect();
+            // Go's encoder writes the nil slice that nothing was added to as null.
+            let items = (!values.is_empty()).then(|| values.iter().map(partial).collect::<Vec<Value>>());
             json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items })
         }
     };

@@ -3,7 +3,10 @@
 //! `kubernetes/kubernetes pkg/registry/authorization` and `pkg/registry/authentication`.
 
 use admit::{Attributes, Decision, UserInfo, rbac};
+use kinds::validate::{At, shown};
+use machinery::field::{BadValue, FieldError, FieldErrors, Path};
 use machinery::fields::{FieldSelector, Term};
+use machinery::gvk::GroupKind;
 use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -17,26 +20,17 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     let options = crate::query::WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut review = codec::decode(cx, payload, options.field_validation)?;
     object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);
+    check(cx, &review)?;
     match cx.kind.names.kind.as_ref() {
         "SelfSubjectAccessReview" => {
             let user = cx.user.clone();
             review["status"] = access(cx, &review["spec"], &user)?;
         }
         "SubjectAccessReview" => review["status"] = access_of_named(cx, &review["spec"])?,
-        "LocalSubjectAccessReview" => {
-            let namespace =
-                review.pointer("/spec/resourceAttributes/namespace").and_then(Value::as_str).unwrap_or_default();
-            if namespace != cx.info.namespace {
-                return Err(Status::bad_request(format!(
-                    "spec.resourceAttributes.namespace must match namespace: {}",
-                    cx.info.namespace
-                )));
-            }
-            review["status"] = access_of_named(cx, &review["spec"])?;
-        }
+        "LocalSubjectAccessReview" => review["status"] = access_of_named(cx, &review["spec"])?,
         "SelfSubjectRulesReview" => review["status"] = rules(cx, &review["spec"])?,
         "SelfSubjectReview" => {
-            object::set_creation_timestamp(&mut review, &crate::strategy::seconds(cx.now));
+            review["metadata"] = json!({ "creationTimestamp": crate::strategy::seconds(cx.now) });
             review["status"] = json!({ "userInfo": cx.user });
         }
         "TokenReview" => review["status"] = token_review(cx, &review["spec"]).await?,
@@ -73,18 +67,72 @@ fn access_of_named(cx: &Cx, spec: &Value) -> Result<Value, Status> {
     for (key, values) in spec.get("extra").and_then(Value::as_object).into_iter().flatten() {
         user.extra.insert(key.clone(), strings(Some(values)));
     }
-    if user.name.is_empty() && user.groups.is_empty() {
-        return Err(invalid(cx, "spec.user", "at least one of user or group must be specified"));
-    }
     access(cx, spec, &user)
 }
 
-fn invalid(cx: &Cx, path: &str, words: &str) -> Status {
-    use machinery::field::{FieldError, FieldErrors, Path};
-    let (parent, child) = path.split_once('.').unwrap_or((path, ""));
-    let path = Path::new(parent).child(child);
-    let error = FieldError::invalid(&path, "", words);
-    Status::invalid(&cx.group_kind(), "", &FieldErrors(vec![error]))
+/// What an access review must say, and what it may not.
+/// `kubernetes/kubernetes pkg/apis/authorization/validation/validation.go`.
+fn check(cx: &Cx, review: &Value) -> Result<(), Status> {
+    let kind = cx.kind.names.kind.as_ref();
+    let local = kind == "LocalSubjectAccessReview";
+    if !kind.ends_with("AccessReview") {
+        return Ok(());
+    }
+    let mut errors = FieldErrors::new();
+    let at = At::root(review);
+    let spec = at.field("spec");
+    let (resource, path) = (spec.field("resourceAttributes"), spec.field("nonResourceAttributes"));
+    if resource.is_set() == path.is_set() {
+        let shown = if path.is_set() { path_shown(&path) } else { shown("null") };
+        let words = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        errors.push(FieldError::invalid(&spec.path, shown, words));
+    }
+    if kind != "SelfSubjectAccessReview" && spec.field("user").is_empty() && spec.field("groups").is_empty() {
+        let words = "at least one of user or group must be specified";
+        errors.push(FieldError::invalid(&spec.path.child("user"), "", words));
+    }
+    for name in ["fieldSelector", "labelSelector"] {
+        if let Some(selector) = resource.set(name) {
+            either_form(&selector, &mut errors);
+        }
+    }
+    let mut metadata = review["metadata"].as_object().cloned().unwrap_or_default();
+    metadata.retain(|name, value| !value.is_null() && name != "managedFields");
+    let allowed = |name: &String| local && name == "namespace";
+    if !metadata.keys().all(allowed) {
+        let words = if local { "must be empty except for namespace" } else { "must be empty" };
+        errors.push(FieldError::invalid(&Path::new("metadata"), Value::Object(metadata), words));
+    }
+    let namespace = resource.field("namespace");
+    if local && resource.is_set() && !namespace.is(&cx.info.namespace) {
+        errors.push(FieldError::invalid(&namespace.path, namespace.text(), "must match metadata.namespace"));
+    }
+    if local && path.is_set() {
+        errors.push(FieldError::invalid(&path.path, path_shown(&path), "disallowed on this kind of request"));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    // Upstream leaves the kind out.
+    Err(Status::invalid(&GroupKind::new(cx.kind.group.as_ref(), ""), "", &errors))
+}
+
+fn path_shown(path: &At) -> BadValue {
+    let quoted = |name: &str| machinery::go::quote(path.field(name).text());
+    shown(format!("{{\"Path\":{},\"Verb\":{}}}", quoted("path"), quoted("verb")))
+}
+
+/// A selector is written as text or as requirements.
+fn either_form(selector: &At, errors: &mut FieldErrors) {
+    let (raw, requirements) = (selector.field("rawSelector"), selector.field("requirements"));
+    match (raw.is_empty(), requirements.is_empty()) {
+        (false, false) => raw.invalid(errors, "may not specified at the same time as requirements"),
+        (true, true) => {
+            let words = format!("when {} is specified, requirements or rawSelector is required", selector.path);
+            requirements.required(errors, &words);
+        }
+        _ => {}
+    }
 }
 
 fn access(cx: &Cx, spec: &Value, user: &UserInfo) -> Result<Value, Status> {
@@ -105,20 +153,7 @@ fn access(cx: &Cx, spec: &Value, user: &UserInfo) -> Result<Value, Status> {
             path: "",
         },
         (None, Some(path)) => Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::of(user) },
-        (None, None) => {
-            return Err(invalid(
-                cx,
-                "spec.resourceAttributes",
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
-        }
-        (Some(_), Some(_)) => {
-            return Err(invalid(
-                cx,
-                "spec.nonResourceAttributes",
-                "cannot be specified in combination with resourceAttributes",
-            ));
-        }
+        _ => return Err(Status::bad_request("one of the two kinds of attributes must be given")),
     };
     let mut status = json!({ "allowed": false });
     match authz::decide(&cx.server, &attributes) {

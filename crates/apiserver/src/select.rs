@@ -1,7 +1,8 @@
 //! Label and field selectors over cached objects.
 
 use kinds::Kind;
-use machinery::fields::FieldSelector;
+use kinds::kind::SchemaSource;
+use machinery::fields::{FieldSelector, not_known, not_supported};
 use machinery::labels::Selector;
 use machinery::status::Status;
 
@@ -19,12 +20,16 @@ impl Filter {
     pub fn new(kind: &Kind, options: &ListOptions) -> Result<Filter, Status> {
         let labels = Selector::parse(&options.label_selector).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(&options.field_selector).map_err(Status::bad_request)?;
+        // Only kinds with selectable fields of their own have a conversion that knows what they lack.
+        let generic = kind.fields.is_empty() && matches!(kind.schema, SchemaSource::Facts(_));
         let mut known = vec!["metadata.name"];
-        if kind.namespaced() {
+        if kind.namespaced() || generic {
             known.push("metadata.namespace");
         }
         known.extend(kind.fields.iter().map(AsRef::as_ref));
-        fields.check_fields(&known).map_err(Status::bad_request)?;
+        if let Some(field) = fields.unknown(&known) {
+            return Err(Status::bad_request(if generic { not_known(field, &known) } else { not_supported(field) }));
+        }
         Ok(Filter { labels, fields })
     }
 

@@ -3,6 +3,7 @@
 use kinds::kind::SchemaSource;
 use kinds::prepare::Fresh;
 use kinds::{Kind, Subresource};
+use machinery::field::{BadValue, ErrorType, FieldError, Path};
 use machinery::object;
 use machinery::status::Status;
 use serde_json::Value;
@@ -88,6 +89,16 @@ fn with_status(old: &Value, new: &Value) -> Value {
     old
 }
 
+const NOT_CHECKED: &str = "some validation rules were not checked because the object was invalid; correct the existing \
+                           errors to complete validation";
+
+/// Whether an object with such a failure is no longer one that rules can be asked about.
+/// `kubernetes/apiextensions-apiserver pkg/registry/customresource/strategy.go: hasBlockingErr`.
+fn blocks_rules(error: &FieldError) -> bool {
+    use ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+    matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+}
+
 /// Every failure of the object, in one 422.
 pub fn validate(cx: &Cx, new: &Value, old: Option<&Value>, part: &Part) -> Result<(), Status> {
     let errors = match part {
@@ -95,7 +106,15 @@ pub fn validate(cx: &Cx, new: &Value, old: Option<&Value>, part: &Part) -> Resul
             let mut errors = cx.kind.validate(new, old);
             if let SchemaSource::Custom(schema) = &cx.kind.schema {
                 errors.extend(schema.validate(new, old).0);
-                errors.extend(machinery::cel::validate_rules(schema, new, old).0);
+                let broken = errors.iter().any(blocks_rules);
+                match machinery::cel::has_rules(schema) {
+                    true if broken => {
+                        let nothing = BadValue::Shown("null".to_owned());
+                        errors.push(FieldError::invalid(&Path::ROOT, nothing, NOT_CHECKED));
+                    }
+                    true => errors.extend(machinery::cel::validate_rules(schema, new, old).0),
+                    false => {}
+                }
             }
             errors
         }
@@ -105,6 +124,9 @@ pub fn validate(cx: &Cx, new: &Value, old: Option<&Value>, part: &Part) -> Resul
         },
     };
     if errors.is_empty() {
+        if let (Part::Whole, Some(warnings)) = (part, cx.kind.warnings) {
+            warnings(new, old).into_iter().for_each(|warning| cx.warn(warning));
+        }
         return Ok(());
     }
     Err(Status::invalid(&cx.group_kind(), object::name(new), &errors))

@@ -1,10 +1,12 @@
 //! `kubectl get`'s tables, made on the server from the kind's columns.
 
 use jiff::Timestamp;
+use kinds::kind::Column;
 use kinds::{Columns, Kind};
 use serde_json::{Value, json};
 
 use crate::negotiate::Include;
+use crate::openapi::descriptions;
 use crate::respond;
 
 /// A table of objects. `head` is false for all but the first event of a watch, as upstream sends the columns once.
@@ -15,31 +17,37 @@ pub fn table(kind: &Kind, objects: &[Value], include: Include, head: bool, metad
         "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata,
         "columnDefinitions": if head { Value::Array(definitions(kind)) } else { Value::Null },
-        "rows": rows,
+        // Upstream's generic table begins with no list of rows at all.
+        "rows": if rows.is_empty() && matches!(kind.columns, Columns::Generic) { Value::Null } else { Value::Array(rows) },
     })
 }
 
 fn definitions(kind: &Kind) -> Vec<Value> {
-    let define = |name: &str, of: &str, format: &str, description: &str, priority: i32| json!({ "name": name, "type": of, "format": format, "description": description, "priority": priority });
-    let of = |column: &kinds::kind::Column| {
-        define(&column.name, &column.of, &column.format, &column.description, column.priority)
+    let of = |column: &Column| {
+        json!({
+            "name": column.name, "type": column.of, "format": column.format, "description": description(column),
+            "priority": column.priority,
+        })
     };
-    let name = define("Name", "string", "name", "Name must be unique within a namespace.", 0);
+    let name = of(&kinds::columns::named("Name", 0));
     match &kind.columns {
-        Columns::Generic => {
-            vec![
-                name,
-                define(
-                    "Created At",
-                    "date",
-                    "",
-                    "CreationTimestamp is a timestamp representing the server time when this object was created.",
-                    0,
-                ),
-            ]
-        }
+        Columns::Generic => vec![name, of(&kinds::columns::column("Created At", "date"))],
         Columns::BuiltIn { head, .. } => head.iter().map(of).collect(),
         Columns::Paths(columns) => std::iter::once(name).chain(columns.iter().map(|(column, _)| of(column))).collect(),
+    }
+}
+
+/// A column's own words, or those of the field it shows.
+fn description(column: &Column) -> String {
+    const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let documented_by = match (column.documented_by, column.name.as_ref()) {
+        (None, "Name") if column.format == "name" => Some((METADATA, "name")),
+        (None, "Age" | "Created At") if column.description.is_empty() => Some((METADATA, "creationTimestamp")),
+        (given, _) => given,
+    };
+    match documented_by {
+        Some((definition, field)) => descriptions::of_field(definition, field),
+        None => column.description.to_string(),
     }
 }
 

@@ -14,35 +14,49 @@ use crate::kind::{Column, Columns, Kind};
 
 /// A column of a built-in table.
 pub const fn column(name: &'static str, of: &'static str) -> Column {
-    Column {
-        name: Cow::Borrowed(name),
-        of: Cow::Borrowed(of),
-        format: Cow::Borrowed(""),
-        priority: 0,
-        description: Cow::Borrowed(""),
-    }
+    described(name, of, "", 0, None)
+}
+
+/// The same of what a field says: `field` of the definition `of_type`.
+pub const fn column_of(name: &'static str, of: &'static str, of_type: &'static str, field: &'static str) -> Column {
+    described(name, of, "", 0, Some((of_type, field)))
 }
 
 /// A column shown only with `-o wide`.
 pub const fn wide(name: &'static str, of: &'static str) -> Column {
+    described(name, of, "", 1, None)
+}
+
+/// The same of what a field says.
+pub const fn wide_of(name: &'static str, of: &'static str, of_type: &'static str, field: &'static str) -> Column {
+    described(name, of, "", 1, Some((of_type, field)))
+}
+
+/// A column in the form of a name, of what a field says.
+pub const fn named_of(name: &'static str, priority: i32, of_type: &'static str, field: &'static str) -> Column {
+    described(name, "string", "name", priority, Some((of_type, field)))
+}
+
+const fn described(
+    name: &'static str,
+    of: &'static str,
+    format: &'static str,
+    priority: i32,
+    documented_by: Option<(&'static str, &'static str)>,
+) -> Column {
     Column {
         name: Cow::Borrowed(name),
         of: Cow::Borrowed(of),
-        format: Cow::Borrowed(""),
-        priority: 1,
+        format: Cow::Borrowed(format),
+        priority,
         description: Cow::Borrowed(""),
+        documented_by,
     }
 }
 
 /// A column that holds the object's name.
 pub const fn named(name: &'static str, priority: i32) -> Column {
-    Column {
-        name: Cow::Borrowed(name),
-        of: Cow::Borrowed("string"),
-        format: Cow::Borrowed("name"),
-        priority,
-        description: Cow::Borrowed(""),
-    }
+    described(name, "string", "name", priority, None)
 }
 
 /// The table of a kind that has none of its own.

@@ -71,6 +71,7 @@ impl Kind {
             on_status_update: None,
             validate: None,
             validate_subresource: None,
+            warnings: None,
             status_keeps_metadata: true,
             created_with_status: false,
             deprecation: Cow::Owned(deprecation),
@@ -153,6 +154,9 @@ fn selectable(version: &Value) -> Cow<'static, [Str]> {
     Cow::Owned(paths.map(|path| Cow::Owned(path.trim_start_matches('.').to_owned())).collect())
 }
 
+/// What upstream says of a column that nobody described.
+const NO_DESCRIPTION: &str = "Custom resource definition column (in JSONPath format)";
+
 fn columns(version: &Value) -> Arc<[(Column, String)]> {
     let own = |field: &Value, name: &str| Cow::Owned(text(field, name).to_owned());
     let written = list(version, "/additionalPrinterColumns");
@@ -163,6 +167,7 @@ fn columns(version: &Value) -> Arc<[(Column, String)]> {
             format: Cow::Borrowed(""),
             priority: 0,
             description: Cow::Borrowed(""),
+            documented_by: None,
         };
         return Arc::from([(age, ".metadata.creationTimestamp".to_owned())]);
     }
@@ -172,7 +177,11 @@ fn columns(version: &Value) -> Arc<[(Column, String)]> {
             of: own(column, "/type"),
             format: own(column, "/format"),
             priority: i32::try_from(crate::columns::number(column, "/priority")).unwrap_or(0),
-            description: own(column, "/description"),
+            description: match text(column, "/description") {
+                "" => Cow::Owned(format!("{NO_DESCRIPTION}: {}", text(column, "/jsonPath"))),
+                given => Cow::Owned(given.to_owned()),
+            },
+            documented_by: None,
         };
         (head, text(column, "/jsonPath").to_owned())
     });

@@ -3,10 +3,13 @@
 //! `k8s.io/apiserver pkg/endpoints/discovery`: shapes and order. Groups keep the order of the list, versions within a
 //! group too (so the preferred version comes first), resources are sorted by name.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use machinery::gvk::GroupVersionKind;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use crate::kind::{Kind, Scope, Subresource};
+use crate::kind::{Kind, Scope, Subresource, Verbs};
 
 const READ_WRITE: &[&str] = &["get", "patch", "update"];
 const CREATE_GET: &[&str] = &["create", "get"];
@@ -117,9 +120,12 @@ pub fn resource_list(kinds: &[&Kind], group: &str, version: &str) -> Option<Valu
     let group_version = first.api_version();
     members.sort_by(|a, b| a.names.plural.cmp(&b.names.plural));
     let resources: Vec<Value> = members.iter().flat_map(|kind| plain_resources(kind)).collect();
-    Some(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
-    }))
+    let mut list = json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": resources });
+    // The oldest document is without it.
+    if !group.is_empty() {
+        list["apiVersion"] = json!("v1");
+    }
+    Some(list)
 }
 
 /// The versions of a group, each with its kinds.
@@ -223,6 +229,15 @@ fn aggregated_resource(kind: &Kind) -> Value {
 }
 
 /// A resource, its subresources after it; `nodes/proxy` and its like once.
+/// A mark of the version that a kind is stored in, by which a client sees that it has changed.
+/// `kubernetes/apiserver pkg/endpoints/discovery/storageversionhash.go`.
+fn storage_version_hash(kind: &Kind) -> String {
+    const SHOWN_BYTES: usize = 8;
+    let (group, version) = &kind.storage_version;
+    let digest = Sha256::digest(format!("{group}/{version}/{}", kind.names.kind));
+    STANDARD.encode(&digest[..SHOWN_BYTES])
+}
+
 fn plain_resources(kind: &Kind) -> Vec<Value> {
     let namespaced = kind.namespaced();
     let mut main = json!({
@@ -232,6 +247,9 @@ fn plain_resources(kind: &Kind) -> Vec<Value> {
         "kind": kind.names.kind,
         "verbs": kind.verbs.names(),
     });
+    if kind.verbs.has(Verbs::WATCH) {
+        main["storageVersionHash"] = json!(storage_version_hash(kind));
+    }
     if !kind.names.short.is_empty() {
         main["shortNames"] = json!(kind.names.short);
     }

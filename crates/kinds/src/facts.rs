@@ -4,8 +4,9 @@
 //! numbers and types, one definition a line. Its keys: `f` fields, `t` type (`[]T` a list, `{}T` a map, `#name` a
 //! definition), `r` required, `d` default, `e` what an encoder does with an empty value (`z` writes the type's zero,
 //! `n` writes null, `o` leaves it out), `en` enumeration, `l` list type, `k` list map keys, `m` merge key, `s` patch
-//! strategy, `a` atomic map, `n` protobuf field number (several for a field of an embedded message, outermost
-//! first), `gvk` group, version and kind, `u` unions.
+//! strategy, `g` the type's name in Go where it has one, `i` the embedded Go struct that the field is of, `a` atomic map,
+//! `n` protobuf field number (several for a field of an embedded message, outermost first), `gvk` group, version and
+//! kind, `u` unions.
 //!
 //! A definition is parsed when it is first asked for.
 
@@ -100,6 +101,10 @@ pub struct Field {
     pub list_type: Option<&'static str>,
     pub merge_key: Option<&'static str>,
     pub strategy: Option<&'static str>,
+    /// The type as Go prints it, where that is no type of the language or one of these definitions.
+    pub go_type: Option<&'static str>,
+    /// The embedded Go struct that declares it, which JSON does not show.
+    pub embedded: Option<&'static str>,
     pub atomic: bool,
     /// Protobuf field numbers, from the outer message inwards.
     pub numbers: Vec<u32>,
@@ -147,6 +152,8 @@ struct RawField<'a> {
     k: Vec<&'a str>,
     m: Option<&'a str>,
     s: Option<&'a str>,
+    g: Option<&'a str>,
+    i: Option<&'a str>,
     a: Option<u8>,
     n: Option<Numbers>,
 }
@@ -228,7 +235,8 @@ impl Entry {
                 name: self.name,
                 fields: raw.f.into_iter().map(|(name, field)| (name, field.read())).collect(),
                 of: raw.t.map(|text| special(self.name).unwrap_or_else(|| parse_type(text))),
-                atomic: raw.a.is_some(),
+                // What is kept as it came is owned as a whole.
+                atomic: raw.a.is_some() || special(self.name) == Some(Type::Any),
                 kinds: raw.gvk,
                 unions: raw.u,
                 layout: OnceLock::new(),
@@ -266,6 +274,8 @@ impl RawField<'static> {
             list_type: self.l,
             merge_key: self.m,
             strategy: self.s,
+            go_type: self.g,
+            embedded: self.i,
             atomic: self.a.is_some(),
             numbers: match self.n {
                 Some(Numbers::One(number)) => vec![number],
@@ -389,8 +399,11 @@ impl Field {
 
     fn schema(&self) -> Schema {
         let strategies: Vec<&str> = self.strategy.unwrap_or_default().split(',').collect();
-        self.of.schema(self.list.clone()).with(|node| {
+        let schema = self.of.schema(self.list.clone());
+        let schema = self.go_type.map_or(schema.clone(), |name| named(&schema, name));
+        schema.with(|node| {
             node.default = self.declared_default().cloned();
+            node.embedded_in = self.embedded.map(Arc::from);
             node.atomic |= self.atomic;
             node.patch = Patch {
                 merge: strategies.contains(&"merge"),
@@ -400,6 +413,26 @@ impl Field {
             };
         })
     }
+}
+
+/// A schema that knows its name in Go, and those of what it is made of.
+fn named(schema: &Schema, go_type: &str) -> Schema {
+    schema.with(|node| {
+        node.go_type = Some(Arc::from(go_type));
+        match &mut node.shape {
+            Shape::List(list) => {
+                if let Some(items) = go_type.strip_prefix("[]") {
+                    list.items = named(&list.items, items);
+                }
+            }
+            Shape::Map(map) => {
+                if let Some((_, values)) = go_type.split_once(']').filter(|(key, _)| key.starts_with("map[")) {
+                    map.values = named(&map.values, values);
+                }
+            }
+            _ => {}
+        }
+    })
 }
 
 /// Whether a value is what Go's `omitempty` leaves out.

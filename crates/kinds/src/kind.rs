@@ -61,6 +61,9 @@ impl Verbs {
     /// Everything a stored kind answers to.
     pub const ALL: Verbs = Verbs(255);
 
+    /// Those about an object by its name.
+    pub const OF_ONE: Verbs = Verbs(1 << 1 | 8 | 32 | 64);
+
     /// Their names in upstream's (alphabetical) order.
     const NAMES: [(&'static str, Verbs); 8] = [
         ("create", Verbs::CREATE),
@@ -83,6 +86,10 @@ impl Verbs {
 
     pub const fn has(self, other: Verbs) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    pub const fn has_any(self, others: Verbs) -> bool {
+        self.0 & others.0 != 0
     }
 
     pub fn names(self) -> Vec<&'static str> {
@@ -190,6 +197,8 @@ pub struct Column {
     /// 0 is always shown, more only with `-o wide`.
     pub priority: i32,
     pub description: Str,
+    /// The definition and field whose description is the column's, where it has none of its own.
+    pub documented_by: Option<(&'static str, &'static str)>,
 }
 
 /// How a row's cells come from an object.
@@ -204,6 +213,7 @@ pub enum Columns {
 }
 
 /// A rule applied to an object before it is created.
+pub type Warnings = fn(&Value, Option<&Value>) -> Vec<String>;
 pub type PrepareCreate = fn(&mut Value);
 /// A rule applied to an update: the new object and the old one.
 pub type PrepareUpdate = fn(&mut Value, &Value);
@@ -249,6 +259,8 @@ pub struct Kind {
     pub validate: Option<Validate>,
     /// Instead of `validate`, where a subresource changes the object in a way of its own.
     pub validate_subresource: Option<ValidateSubresource>,
+    /// What a client is warned of: the new object, and the old one on an update.
+    pub warnings: Option<Warnings>,
     /// Whether an update of the status leaves labels, annotations and owners alone.
     pub status_keeps_metadata: bool,
     /// Whether a new object may come with a status.
@@ -295,6 +307,8 @@ pub struct Declaration {
     pub on_status_update: Option<PrepareUpdate>,
     pub validate: Option<Validate>,
     pub validate_subresource: Option<ValidateSubresource>,
+    /// What a client is warned of: the new object, and the old one on an update.
+    pub warnings: Option<Warnings>,
     pub status_keeps_metadata: bool,
     pub created_with_status: bool,
     pub deprecation: &'static str,
@@ -339,6 +353,7 @@ impl Declaration {
         on_status_update: None,
         validate: None,
         validate_subresource: None,
+        warnings: None,
         status_keeps_metadata: false,
         created_with_status: false,
         deprecation: "",
@@ -391,6 +406,7 @@ impl Declaration {
             on_status_update: self.on_status_update,
             validate: self.validate,
             validate_subresource: self.validate_subresource,
+            warnings: self.warnings,
             status_keeps_metadata: self.status_keeps_metadata,
             created_with_status: self.created_with_status,
             deprecation: Str::Borrowed(self.deprecation),

@@ -6,7 +6,7 @@ use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::{names, object};
 use serde_json::{Map, Value};
 
-use crate::kind::{Kind, NameRule};
+use crate::kind::{Kind, NameRule, SchemaSource};
 
 /// The sum of all annotations' keys and values, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
@@ -39,10 +39,11 @@ pub fn validate_create(kind: &Kind, new: &Value, errors: &mut FieldErrors) {
     validate_namespace(kind, new, &path, errors);
     validate_common(new, &path, errors);
     validate_finalizers(new, &path.child("finalizers"), errors);
+    validate_standard_finalizers(kind, new, &path.child("finalizers"), errors);
 }
 
 /// Checks a changed object's metadata against the old one's.
-pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
+pub fn validate_update(kind: &Kind, new: &Value, old: &Value, errors: &mut FieldErrors) {
     let path = Path::new("metadata");
     if object::is_being_deleted(old) {
         validate_no_new_finalizers(new, old, &path.child("finalizers"), errors);
@@ -62,6 +63,7 @@ pub fn validate_update(new: &Value, old: &Value, errors: &mut FieldErrors) {
         }
     }
     validate_common(new, &path, errors);
+    validate_standard_finalizers(kind, new, &path.child("finalizers"), errors);
 }
 
 fn validate_namespace(kind: &Kind, new: &Value, path: &Path, errors: &mut FieldErrors) {
@@ -150,6 +152,39 @@ fn validate_finalizers(new: &Value, path: &Path, errors: &mut FieldErrors) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(FieldError::invalid(path, Value::from(finalizers), detail));
     }
+}
+
+/// A finalizer without a domain is one of the system's own. The newer API groups, and kinds that are somebody's own, do
+/// not ask for it.
+/// `kubernetes/kubernetes pkg/apis/core/validation/validation.go: validateKubeFinalizerName`.
+fn validate_standard_finalizers(kind: &Kind, new: &Value, path: &Path, errors: &mut FieldErrors) {
+    let lax = match kind.group.as_ref() {
+        "" => kind.names.plural == "events",
+        group => matches!(
+            group,
+            "admissionregistration.k8s.io"
+                | "apiextensions.k8s.io"
+                | "apiregistration.k8s.io"
+                | "coordination.k8s.io"
+                | "policy"
+        ),
+    };
+    if lax || matches!(kind.schema, SchemaSource::Custom(_)) {
+        return;
+    }
+    for (index, finalizer) in object::finalizers(new).enumerate() {
+        if !finalizer.contains('/') && !is_standard_finalizer(finalizer) {
+            errors.push(FieldError::invalid(&path.index(index), finalizer, NOT_STANDARD));
+        }
+    }
+}
+
+/// What is said of a finalizer that is neither.
+pub const NOT_STANDARD: &str = "name is neither a standard finalizer name nor is it fully qualified";
+
+/// The finalizers that need no domain.
+pub fn is_standard_finalizer(name: &str) -> bool {
+    matches!(name, "kubernetes" | "orphan" | "foregroundDeletion")
 }
 
 fn validate_no_new_finalizers(new: &Value, old: &Value, path: &Path, errors: &mut FieldErrors) {

@@ -174,7 +174,7 @@ impl Kind {
     pub fn validate_subresource(&self, subresource: &Subresource, new: &Value, old: &Value) -> FieldErrors {
         let mut errors = FieldErrors::new();
         if let Some(rule) = self.validate_subresource {
-            meta::validate_update(new, old, &mut errors);
+            meta::validate_update(self, new, old, &mut errors);
             rule(subresource, new, old, &mut errors);
         }
         errors
@@ -183,19 +183,36 @@ impl Kind {
     /// Every failure of an object: its metadata, and the kind's own rules.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        match old {
-            Some(old) => meta::validate_update(new, old, &mut errors),
-            None => meta::validate_create(self, new, &mut errors),
+        if !self.metadata_last() {
+            self.validate_metadata(new, old, &mut errors);
         }
         if let Some(rule) = self.validate {
             rule(new, old, &mut errors);
         }
+        if self.metadata_last() && errors.is_empty() {
+            self.validate_metadata(new, old, &mut errors);
+        }
         errors
+    }
+
+    fn validate_metadata(&self, new: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+        match old {
+            Some(old) => meta::validate_update(self, new, old, errors),
+            None => meta::validate_create(self, new, errors),
+        }
+    }
+
+    /// Whose own rules say nothing of the metadata: it is looked at only when there is nothing else to complain of.
+    /// `kubernetes/apiserver pkg/registry/rest/create.go: ValidateCreate`.
+    fn metadata_last(&self) -> bool {
+        matches!((self.group.as_ref(), self.names.plural.as_ref()), ("", "events") | ("policy", "poddisruptionbudgets"))
     }
 
     /// The fields apply never owns because the request cannot change them; `None` is the main resource.
     pub fn reset_fields(&self, subresource: Option<&Subresource>) -> Vec<Vec<&'static str>> {
         match subresource {
+            // What is asked to be signed is nobody's to change.
+            None if self.subresources.contains(&Subresource::Approval) => vec![vec!["spec"], vec!["status"]],
             None if self.has_status() => vec![vec!["status"]],
             Some(Subresource::Status) if self.status_keeps_metadata => {
                 let metadata = ["labels", "annotations", "finalizers", "ownerReferences", "deletionTimestamp"];

@@ -68,6 +68,8 @@ fn the_plain_documents_are_upstreams() {
             resource
         };
         let theirs: Vec<Value> = list(&document).into_iter().map(strip).collect();
-        assert_eq!(list(&ours), theirs, "{name}");
+        // A few kinds are stored in another version than upstream's, whose mark is another.
+        let ours: Vec<Value> = list(&ours).into_iter().map(strip).collect();
+        assert_eq!(ours, theirs, "{name}");
     }
 }

@@ -96,5 +96,6 @@ fn metadata_is_checked() {
     metadata.ownerReferences[0].uid Required
     metadata.ownerReferences[0] Invalid
     metadata.finalizers Invalid
+    metadata.finalizers[0] Invalid
     ");
 }

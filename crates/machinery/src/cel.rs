@@ -21,7 +21,7 @@ use std::collections::HashMap;
 
 pub use authorizer::{Authorizer, Check, Decision};
 pub use parse::Expr;
-pub use rules::{check_rules, validate_rules};
+pub use rules::{check_rules, has_rules, validate_rules};
 pub use value::Val;
 
 /// What one evaluation may cost (`k8s.io/apiserver pkg/apis/cel/config.go`: PerCallLimit).

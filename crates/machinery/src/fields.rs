@@ -62,12 +62,9 @@ impl FieldSelector {
         self.terms.iter().find(|term| term.equal && term.field == field).map(|term| term.value.as_str())
     }
 
-    /// Refuses fields a kind does not offer, with upstream's text.
-    pub fn check_fields(&self, offered: &[&str]) -> Result<(), String> {
-        match self.terms.iter().find(|term| !offered.contains(&term.field.as_str())) {
-            None => Ok(()),
-            Some(term) => Err(format!("field label not supported: {}", term.field)),
-        }
+    /// The first field that a kind does not offer.
+    pub fn unknown(&self, offered: &[&str]) -> Option<&str> {
+        self.terms.iter().map(|term| term.field.as_str()).find(|field| !offered.contains(field))
     }
 }
 
@@ -143,7 +140,12 @@ fn split_term(term: &str) -> Option<(&str, bool, &str)> {
     })
 }
 
-/// Upstream's refusal of a selector the kind does not know: `"a.b" is not a known field selector: only "x", "y"`.
+/// Upstream's refusal of a field, by a kind that has selectable ones of its own.
+pub fn not_supported(field: &str) -> String {
+    format!("field label not supported: {field}")
+}
+
+/// The same by a kind that has none: `"a.b" is not a known field selector: only "x", "y"`.
 pub fn not_known(field: &str, known: &[&str]) -> String {
     let quoted: Vec<String> = known.iter().map(|name| go::quote(name)).collect();
     format!("{} is not a known field selector: only {}", go::quote(field), quoted.join(", "))
@@ -172,6 +174,7 @@ mod tests {
         );
         assert_eq!(FieldSelector::parse("a=\\x").unwrap_err(), "invalid field selector: invalid escape sequence: \\x");
         let selector = FieldSelector::parse("spec.foo=1").unwrap();
-        assert_eq!(selector.check_fields(&["metadata.name"]).unwrap_err(), "field label not supported: spec.foo");
+        assert_eq!(selector.unknown(&["metadata.name"]), Some("spec.foo"));
+        assert_eq!(selector.unknown(&["spec.foo"]), None);
     }
 }

@@ -183,6 +183,16 @@ impl Status {
         Self::failure(400, reason::BAD_REQUEST, message)
     }
 
+    /// What the router says of a request no route fits: nobody knows what it was about.
+    pub fn unroutable(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self::failure(code, reason, message).with_details(Details::default())
+    }
+
+    /// An error that has no reason of its own.
+    pub fn unknown(message: impl Into<String>) -> Self {
+        Self::failure(500, "", message)
+    }
+
     pub fn unauthorized(message: &str) -> Self {
         Self::failure(401, reason::UNAUTHORIZED, if message.is_empty() { "not authorized" } else { message })
     }

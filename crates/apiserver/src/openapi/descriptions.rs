@@ -1,6 +1,6 @@
 //! Descriptions for `kubectl explain`, read from `k8s-openapi`'s schemas when a document is made.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use kinds::Kind;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -35,6 +35,17 @@ pub fn add(kinds: &[Arc<Kind>], schemas: &mut Map<String, Value>) {
             }
         }
     }
+}
+
+/// The description of a definition's field; empty where it has none. Read once, for they are many.
+pub fn of_field(definition: &str, field: &str) -> String {
+    static DESCRIBED: LazyLock<Map<String, Value>> = LazyLock::new(|| {
+        let mut generator = SchemaSettings::openapi3().into_generator();
+        collect(&mut generator);
+        generator.take_definitions(true)
+    });
+    let found = DESCRIBED.get(definition).and_then(|found| found.get("properties")?.get(field)?.get("description"));
+    found.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// A reference can carry no words beside it, so it is wrapped.

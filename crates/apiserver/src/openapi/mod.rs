@@ -3,7 +3,7 @@
 //! Types come from the type facts, descriptions from `k8s-openapi`, custom kinds from their definitions.
 //! `kubernetes/kube-openapi pkg/handler3: the index, the hash in a document's URL, and its caching headers`.
 
-mod descriptions;
+pub mod descriptions;
 mod gnostic;
 mod paths;
 mod schemas;

@@ -60,7 +60,8 @@ fn check(node: &str, kind: &str) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&machinery::gvk::GroupKind::new("", "Binding"), "", &errors))
+    // Upstream does not say here that the object is invalid.
+    Err(Status::unknown(errors.to_string()))
 }
 
 fn bound(cx: &Cx, pod: &Value, binding: &Value, node: &str) -> Result<Value, Status> {

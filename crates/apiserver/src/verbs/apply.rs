@@ -1,12 +1,13 @@
 //! Server-side apply: the fields a manager wants, merged by ownership.
 
-use machinery::object;
+use machinery::field::{FieldError, Path};
 use machinery::status::Status;
+use machinery::{decode, object};
 use serde_json::{Value, json};
 
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
-use crate::query::WriteOptions;
+use crate::query::{self, WriteOptions};
 use crate::strategy::Part;
 use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, managed, respond};
@@ -32,16 +33,19 @@ pub async fn apply(cx: &Cx, payload: &Payload, part: Part, options: &WriteOption
     }
 }
 
+fn encoding(error: &str) -> Status {
+    let error = error.trim_start_matches("error converting YAML to JSON: ");
+    Status::bad_request(format!("error encoding patch: {error}"))
+}
+
 /// The fields that a manager asks for, under the name on the URL.
 pub fn configuration(cx: &Cx, payload: &Payload) -> Result<Value, Status> {
-    let yaml = Payload { bytes: payload.bytes.clone(), content_type: "application/yaml".to_owned() };
-    let mut wanted = codec::tree(&yaml)?;
     if cx.query.text("fieldManager").is_none() {
-        let path = machinery::field::Path::new("fieldManager");
-        let error = machinery::field::FieldError::required(&path, "is required for apply patch");
-        let kind = machinery::gvk::GroupKind::new("meta.k8s.io", "PatchOptions");
-        return Err(Status::invalid(&kind, "", &machinery::field::FieldErrors(vec![error])));
+        let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
+        return Err(query::invalid("PatchOptions", error));
     }
+    let decoded = decode::yaml(&payload.bytes, None);
+    let mut wanted = decoded.map_err(|error| encoding(&error.to_string()))?.value;
     match object::name(&wanted) {
         "" => object::set_name(&mut wanted, &cx.info.name),
         name if name == cx.info.name => {}

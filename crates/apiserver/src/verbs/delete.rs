@@ -5,6 +5,7 @@
 use jiff::{Span, Timestamp};
 use journal::{Decider, Record, Subject, What};
 use kinds::{Kind, Subresource};
+use machinery::gvk::GroupResource;
 use machinery::object;
 use machinery::status::{Details, Status};
 use serde_json::Value;
@@ -20,6 +21,9 @@ use crate::{codec, respond};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+/// `kubernetes/kubernetes pkg/registry/batch/job/storage/storage.go: deleteOptionWarnings`.
+const CHILDREN_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background \
+                             to remove them or set propagationPolicy=Orphan to suppress this warning";
 /// A deletion that others keep overtaking gives up after this many tries.
 const ATTEMPTS: usize = 10;
 
@@ -51,7 +55,12 @@ pub async fn delete(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
 
 fn read_options(cx: &Cx, payload: &Payload) -> Result<DeleteOptions, Status> {
     let body = codec::delete_options(payload)?;
-    DeleteOptions::parse(&cx.query, body.as_ref())
+    let options = DeleteOptions::parse(&cx.query, body.as_ref())?;
+    let undecided = options.propagation.is_none() && options.orphan_dependents.is_none();
+    if undecided && cx.kind.group == "batch" && cx.kind.names.plural == "jobs" {
+        cx.warn(CHILDREN_STAY);
+    }
+    Ok(options)
 }
 
 /// Kinds whose deletion answers with the object (upstream's `ReturnDeletedObject`).
@@ -121,15 +130,20 @@ fn put_on_record(cx: &Cx, old: &Value, new: &Value) {
 
 /// 409 unless the object is the one that was meant.
 pub fn check_preconditions(cx: &Cx, old: &Stored, options: &DeleteOptions) -> Result<(), Status> {
-    let wants = |wanted: &Option<String>, is: &str, what: &str, meta: &str| match wanted {
+    // Upstream names the kind here where it names the resource elsewhere.
+    let kind = GroupResource::new(cx.kind.group.as_ref(), cx.kind.names.kind.as_ref());
+    let wants = |wanted: &Option<String>, is: &str, what: &str, guess: &str| match wanted {
         Some(wanted) if wanted != is => {
-            let words = format!("Precondition failed: {what} in precondition: {wanted}, {meta} in object meta: {is}");
-            Err(Status::conflict(&cx.resource(), &cx.info.name, words))
+            let words = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might \
+                 have been {guess}"
+            );
+            Err(Status::conflict(&kind, &cx.info.name, words))
         }
         _ => Ok(()),
     };
-    wants(&options.uid, object::uid(&old.value), "UID", "UID")?;
-    wants(&options.resource_version, object::resource_version(&old.value), "ResourceVersion", "ResourceVersion")
+    wants(&options.uid, object::uid(&old.value), "UID", "deleted and then recreated")?;
+    wants(&options.resource_version, object::resource_version(&old.value), "ResourceVersion", "modified")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

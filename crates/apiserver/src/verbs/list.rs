@@ -7,6 +7,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kinds::kind::SchemaSource;
+use machinery::decode;
 use machinery::status::Status;
 use mvcc::RangeRequest;
 use serde::{Deserialize, Serialize};
@@ -53,18 +54,17 @@ pub async fn page(cx: &Cx) -> Result<Result<Page, HttpResponse>, Status> {
     read(cx, &options, &filter).await
 }
 
-/// The revision a client named.
-pub fn parse_revision(text: &str) -> Result<i64, Status> {
+/// The revision a client named, or what is wrong with it.
+pub fn parse_revision(text: &str) -> Result<i64, String> {
     text.parse::<i64>().ok().filter(|revision| *revision >= 0).ok_or_else(|| {
-        Status::bad_request(format!(
-            "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-        ))
+        format!("resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax")
     })
 }
 
 async fn read(cx: &Cx, options: &ListOptions, filter: &Filter) -> Result<Result<Page, HttpResponse>, Status> {
     let cache = cx.cache()?;
-    let named = options.resource_version.as_deref().map(parse_revision).transpose()?;
+    let named = options.resource_version.as_deref().map(parse_revision).transpose();
+    let named = named.map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     if let Some(token) = &options.continue_token {
         let token = decode_token(token)?;
         if named.is_some_and(|revision| revision != 0) {
@@ -183,7 +183,8 @@ fn decode_token(text: &str) -> Result<Continue, Status> {
     let invalid =
         |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| invalid(error.to_string()))?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+    let decoded = decode::json(&bytes, None).map_err(|error| invalid(error.to_string()))?;
+    let token: Continue = serde_json::from_value(decoded.value).map_err(|error| invalid(error.to_string()))?;
     if token.v != TOKEN_VERSION {
         return Err(invalid(format!("server does not recognize this encoded version {}", token.v)));
     }
@@ -201,8 +202,12 @@ fn decode_token(text: &str) -> Result<Continue, Status> {
     Ok(Continue { start: start.to_owned(), ..token })
 }
 
-fn list_meta(page: &Page) -> Value {
+fn list_meta(cx: &Cx, page: &Page) -> Value {
     let mut meta = json!({ "resourceVersion": page.revision.to_string() });
+    // A list that is not typed says also that nothing follows.
+    if matches!(cx.kind.schema, SchemaSource::Custom(_)) && cx.accept.shape == Shape::Whole {
+        meta["continue"] = json!("");
+    }
     if let Some(next) = &page.next {
         meta["continue"] = json!(next);
     }
@@ -214,7 +219,7 @@ fn list_meta(page: &Page) -> Value {
 
 /// A page in the form asked for.
 pub fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
-    let meta = list_meta(page);
+    let meta = list_meta(cx, page);
     let whole = |media| cx.accept.shape == Shape::Whole && cx.accept.media == media;
     if whole(Media::Json) && registry::sent_as_stored(&cx.kind) {
         return write_through(cx, page, &meta);

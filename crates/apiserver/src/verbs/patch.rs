@@ -1,6 +1,7 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch, and server-side apply.
 
 use kinds::kind::SchemaSource;
+use machinery::field::{FieldError, Path};
 use machinery::status::Status;
 use machinery::{decode, object, patch};
 use serde_json::Value;
@@ -10,12 +11,13 @@ use crate::http::HttpResponse;
 use crate::query::WriteOptions;
 use crate::strategy::Part;
 use crate::verbs::write::{self, Tracking, Update};
-use crate::{codec, respond};
+use crate::{codec, query, respond};
 
 /// Server-side apply's media type.
 pub const APPLY: &str = "application/apply-patch+yaml";
 
-const ACCEPTED: [&str; 4] =
+/// What a patch may be written in.
+pub const ACCEPTED: [&str; 4] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", APPLY];
 
 pub async fn patch(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpResponse, Status> {
@@ -24,9 +26,8 @@ pub async fn patch(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpRespons
         return crate::verbs::apply::apply(cx, payload, part, &options).await;
     }
     if options.force {
-        return Err(Status::bad_request(
-            "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch",
-        ));
+        let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+        return Err(query::invalid("PatchOptions", error));
     }
     let how = Update { part, options: &options, tracking: Tracking::Update, unconditional: true };
     let written = write::update(cx, &how, |old| {

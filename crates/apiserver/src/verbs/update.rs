@@ -12,9 +12,14 @@ use crate::{codec, respond};
 
 pub async fn update(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpResponse, Status> {
     let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
-    let mut value = codec::decode(cx, payload, options.field_validation)?;
+    let value = codec::decode(cx, payload, options.field_validation)?;
     match object::name(&value) {
-        "" => object::set_name(&mut value, &cx.info.name),
+        "" => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                cx.info.name
+            )));
+        }
         given if given == cx.info.name => {}
         given => {
             return Err(Status::bad_request(format!(
@@ -29,6 +34,10 @@ pub async fn update(cx: &Cx, payload: &Payload, part: Part) -> Result<HttpRespon
     match written {
         Some(written) => respond::object(cx, 200, written),
         None if cx.kind.create_on_update && whole => {
+            let uid = object::uid(&value);
+            if !uid.is_empty() {
+                return Err(write::other_uid(cx, uid, "", options.dry_run));
+            }
             let created = write::create(cx, value, &options, Tracking::Update).await?;
             respond::object(cx, 201, created)
         }

@@ -45,7 +45,8 @@ pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
     }
     let filter = Filter::new(&cx.kind, &options)?;
     let cache = cx.cache()?;
-    let named = options.resource_version.as_deref().map(parse_revision).transpose()?.unwrap_or(0);
+    let named = options.resource_version.as_deref().map(parse_revision).transpose().map_err(Status::unknown)?;
+    let named = named.unwrap_or(0);
     let initial = options.send_initial_events.unwrap_or(named == 0);
     if options.send_initial_events == Some(true) {
         let wanted = if options.resource_version.is_none() { cx.server.registry.revision().await? } else { named };

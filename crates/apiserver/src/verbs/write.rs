@@ -34,19 +34,21 @@ pub enum Tracking {
 pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking: Tracking) -> Result<Value, Status> {
     check_namespace(cx, &mut value)?;
     let generated = object::name(&value).is_empty();
-    if !object::resource_version(&value).is_empty() && object::resource_version(&value) != "0" {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-    }
     if tracking == Tracking::Update {
         managed::record(cx, &mut value, None, &options.field_manager, &Part::Whole);
     }
     admission::mutate(cx, Operation::Create, &mut value, None).await?;
     admission::escalation(cx, &value, None)?;
-    if generated && object::generate_name(&value).is_empty() {
-        let words = "name or generateName is required";
-        return Err(invalid(cx, "", FieldError::required(&Path::new("metadata").child("name"), words)));
-    }
+    let revision = object::resource_version(&value).to_owned();
+    let versioned = !matches!(revision.as_str(), "" | "0");
     name_and_check(cx, &mut value).await?;
+    // The store refuses it, which a dry run does not come to.
+    if versioned && !options.dry_run && cx.info.verb == "create" {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    if versioned && options.dry_run {
+        object::set_resource_version(&mut value, &revision);
+    }
     let charged = admission::charge(cx, Operation::Create, &value, None, options.dry_run).await?;
     let created = insert(cx, value, generated, options).await;
     if created.is_err() {
@@ -143,7 +145,7 @@ where
             return Ok(None);
         };
         let mut new = make(&old)?;
-        check_preconditions(cx, &new, &old, how.unconditional)?;
+        check_preconditions(cx, &new, &old, how.unconditional, how.options.dry_run)?;
         object::set_resource_version(&mut new, object::resource_version(&old.value));
         prepare(cx, how, &mut new, &old).await?;
         if new == old.value || managed::same_but_times(&new, &old.value) {
@@ -194,13 +196,23 @@ async fn store(cx: &Cx, how: &Update<'_>, mut new: Value, old: &Stored) -> Resul
     }))
 }
 
+/// The conflict of a write that is meant for an object of another uid.
+pub fn other_uid(cx: &Cx, wanted: &str, is: &str, dry_run: bool) -> Status {
+    let key = cx.key(&cx.info.name);
+    // A dry run ends before the store's prefix is put before the key.
+    let shown = if dry_run { key.strip_prefix("/registry").unwrap_or(&key) } else { &key };
+    let words = format!(
+        "StorageError: invalid object, Code: 4, Key: {shown}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {wanted}, UID in object meta: {is}"
+    );
+    Status::conflict(&cx.resource(), &cx.info.name, words)
+}
+
 /// An error when the client tied its write to another version than the present one.
-fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool) -> Result<(), Status> {
+fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool, dry_run: bool) -> Result<(), Status> {
     let uid = object::uid(new);
     if !uid.is_empty() && uid != object::uid(&old.value) {
-        let words =
-            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", object::uid(&old.value));
-        return Err(Status::conflict(&cx.resource(), &cx.info.name, words));
+        return Err(other_uid(cx, uid, object::uid(&old.value), dry_run));
     }
     match object::resource_version(new) {
         "" | "0" if unconditional || cx.kind.unconditional_update => Ok(()),

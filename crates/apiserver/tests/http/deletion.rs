@@ -16,7 +16,7 @@ async fn options_of_the_wrong_type_delete_nothing() {
         (
             r#"{"preconditions":{"uid":7}}"#,
             400,
-            "json: cannot unmarshal number into Go struct field Preconditions.preconditions.uid of type string"
+            "json: cannot unmarshal number into Go struct field Preconditions.preconditions.uid of type types.UID"
                 .to_owned(),
         ),
         (
@@ -63,7 +63,7 @@ async fn options_of_the_wrong_type_delete_nothing() {
     }
     let wrong = json!({"preconditions": {"uid": "other"}});
     let refused = send(server, "DELETE", &path, &wrong).await;
-    assert!(refused.0 == 409 && words(&refused).contains("UID in precondition: other"), "{}", words(&refused));
+    assert!(refused.0 == 409 && words(&refused).contains("the UID in the precondition (other)"), "{}", words(&refused));
     let dry = send(
         server,
         "DELETE",

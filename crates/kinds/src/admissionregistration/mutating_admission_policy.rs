@@ -2,7 +2,9 @@
 
 use crate::columns::{age, column, count, name, named, param_kind};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,9 +18,20 @@ pub static MUTATING_ADMISSION_POLICY: Kind = Declaration {
     schema: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
     generation: Generation::OfSpec,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(policy: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(policy).field("spec");
+    super::policy::policy(&spec, errors);
+    let mutations = spec.field("mutations");
+    if mutations.is_empty() {
+        mutations.required(errors, "mutations must contain at least one item");
+    }
+    spec.field("reinvocationPolicy").required_one_of(&["IfNeeded", "Never"], errors);
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[named("Name", 0), column("Mutations", "integer"), column("ParamKind", "string"), column("Age", "string")],

@@ -2,7 +2,9 @@
 
 use crate::columns::{age, column, count, name, named, param_kind};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str, Subresource};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -18,9 +20,26 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Declaration {
     generation: Generation::OfSpec,
     status_keeps_metadata: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(policy: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(policy).field("spec");
+    super::policy::policy(&spec, errors);
+    let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
+    if validations.is_empty() && annotations.is_empty() {
+        for either in [&validations, &annotations] {
+            either.required(errors, "validations or auditAnnotations must contain at least one item");
+        }
+    }
+    for expression in validations.items().map(|validation| validation.field("expression")) {
+        if expression.text().trim().is_empty() {
+            expression.required(errors, "expression is not specified");
+        }
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[named("Name", 0), column("Validations", "integer"), column("ParamKind", "string"), column("Age", "string")],

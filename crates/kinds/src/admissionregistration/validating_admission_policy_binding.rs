@@ -2,7 +2,9 @@
 
 use crate::columns::{age, column, name, named, param_ref, text};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,9 +18,31 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Declaration {
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
     generation: Generation::OfSpec,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(binding: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(binding).field("spec");
+    super::policy::bound_policy(&spec, errors);
+    let actions = spec.field("validationActions");
+    if actions.is_empty() {
+        actions.required(errors, "");
+    }
+    let mut seen = Vec::new();
+    for action in actions.items() {
+        action.one_of(&["Audit", "Deny", "Warn"], errors);
+        if seen.contains(&action.text()) {
+            action.duplicate(errors);
+        }
+        seen.push(action.text());
+    }
+    if seen.contains(&"Deny") && seen.contains(&"Warn") {
+        let why = "repeating the same validation failure information in the API response and headers serves no purpose";
+        actions.invalid(errors, format!("must not contain both Deny and Warn ({why})"));
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[named("Name", 0), column("PolicyName", "string"), column("ParamRef", "string"), column("Age", "string")],

@@ -5,7 +5,7 @@ use crate::defaults::{nested, set_missing, set_unset, text_of};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str, Subresource};
 use crate::validate::At;
 use jiff::Timestamp;
-use machinery::field::FieldErrors;
+use machinery::field::{BadValue, FieldError, FieldErrors, Path};
 use machinery::names as rules;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     let spec = at.field("spec");
     let (group, names) = (spec.field("group"), spec.field("names"));
     let name = at.fields(&["metadata", "name"]);
-    if name.text() != format!("{}.{}", names.field("plural").text(), group.text()) {
+    if !name.is_empty() && name.text() != format!("{}.{}", names.field("plural").text(), group.text()) {
         name.invalid(errors, "must be spec.names.plural+\".\"+spec.group");
     }
     if group.must_be_set(errors) {
@@ -58,25 +58,96 @@ fn validate_names(names: &At, errors: &mut FieldErrors) {
     for field in ["plural", "singular", "kind", "listKind"].map(|name| names.field(name)) {
         field.must_be_set(errors);
     }
-    let mut check = |at: &At, text: &str, prefix: &str| {
-        let complaints = rules::dns1035_label(text);
-        if !text.is_empty() && !complaints.is_empty() {
-            at.invalid(errors, format!("{prefix}{}", complaints.join(",")));
-        }
-    };
-    for field in ["plural", "singular"].map(|name| names.field(name)) {
-        check(&field, field.text(), "");
+    for field in ["plural", "singular"].map(|name| names.field(name)).iter().filter(|field| !field.is_empty()) {
+        label(field, field.text(), "", errors);
     }
-    for field in ["kind", "listKind"].map(|name| names.field(name)) {
-        check(&field, &field.text().to_lowercase(), "may have mixed case, but should otherwise match: ");
+    for field in ["kind", "listKind"].map(|name| names.field(name)).iter().filter(|field| !field.is_empty()) {
+        label(field, &field.text().to_lowercase(), "may have mixed case, but should otherwise match: ", errors);
     }
     for item in names.field("shortNames").items().chain(names.field("categories").items()) {
-        check(&item, item.text(), "");
+        label(&item, item.text(), "", errors);
     }
     let (kind, list) = (names.field("kind"), names.field("listKind"));
     if !kind.is_empty() && kind.value == list.value {
         list.invalid(errors, "kind and listKind may not be the same");
     }
+}
+
+fn label(at: &At, text: &str, prefix: &str, errors: &mut FieldErrors) {
+    let complaints = rules::dns1035_label(text);
+    if !complaints.is_empty() {
+        at.invalid(errors, format!("{prefix}{}", complaints.join(",")));
+    }
+}
+
+/// What is said of a version's columns and of its scale.
+fn validate_served(version: &At, path: &Path, errors: &mut FieldErrors) {
+    let columns = path.child("additionalPrinterColumns");
+    for (index, column) in version.field("additionalPrinterColumns").items().enumerate() {
+        let column = column.reported_at(columns.index(index));
+        column.field("name").must_be_set(errors);
+        let of = column.field("type");
+        let detail = "must be one of boolean,date,integer,number,string";
+        match of.text() {
+            "" => of.required(errors, detail),
+            "boolean" | "date" | "integer" | "number" | "string" => {}
+            _ => of.invalid(errors, detail),
+        }
+        let json_path = column.field("jsonPath").reported_at(column.path.child("JSONPath"));
+        if json_path.must_be_set(errors) {
+            simple_json_path(&json_path, errors);
+        }
+    }
+    let Some(scale) = version.field("subresources").set("scale") else { return };
+    let scale = scale.reported_at(path.child("subresources").child("scale"));
+    for (field, under) in [("specReplicasPath", ".spec"), ("statusReplicasPath", ".status")] {
+        let replicas = scale.field(field);
+        if replicas.must_be_set(errors)
+            && simple_json_path(&replicas, errors)
+            && !replicas.text().starts_with(&format!("{under}."))
+        {
+            replicas.invalid(errors, format!("should be a json path under {under}"));
+        }
+    }
+    let selector = scale.field("labelSelectorPath");
+    let known = [".spec.", ".status."];
+    if !selector.is_empty()
+        && simple_json_path(&selector, errors)
+        && !known.iter().any(|prefix| selector.text().starts_with(prefix))
+    {
+        selector.invalid(errors, "should be a json path under either .spec or .status");
+    }
+}
+
+/// Whether a path is one without conditions, which alone may be used here.
+fn simple_json_path(path: &At, errors: &mut FieldErrors) -> bool {
+    let simple = path.text().starts_with('.');
+    if !simple {
+        path.invalid(errors, "must be a simple json path starting with .");
+    }
+    simple
+}
+
+/// The versions as Go's encoder writes the internal type. What a single version has of its own stands beside the list
+/// there, and is not shown.
+fn versions_shown(versions: &At) -> BadValue {
+    if versions.count() > 1 {
+        return versions.shown();
+    }
+    let one = |version: At| {
+        let flag = |name: &str| version.field(name).flag();
+        format!(
+            "{{\"Name\":{},\"Served\":{},\"Storage\":{},\"Deprecated\":{},\"DeprecationWarning\":{},\"Schema\":null,\
+             \"Subresources\":null,\"AdditionalPrinterColumns\":null,\"SelectableFields\":null}}",
+            machinery::go::quote(version.field("name").text()),
+            flag("served"),
+            flag("storage"),
+            flag("deprecated"),
+            machinery::go::json(version.field("deprecationWarning").value),
+        )
+    };
+    let shown: Vec<String> = versions.items().map(one).collect();
+    BadValue::Shown(if versions.is_set() { format!("[{}]", shown.join(",")) } else { "null".to_owned() })
 }
 
 fn validate_versions(spec: &At, stored: &At, errors: &mut FieldErrors) {
@@ -88,6 +159,12 @@ fn validate_versions(spec: &At, stored: &At, errors: &mut FieldErrors) {
         if !complaints.is_empty() {
             name.invalid(errors, complaints.join(","));
         }
+        // A definition with one version is looked at as if that stood beside the versions.
+        let single = versions.count() == 1;
+        if single && !name.is_empty() {
+            label(&name.reported_at(spec.path.child("version")), name.text(), "", errors);
+        }
+        validate_served(&version, if single { &spec.path } else { &version.path }, errors);
         if seen.contains(&name.text()) {
             versions.invalid(errors, "must contain unique version names");
         }
@@ -97,17 +174,17 @@ fn validate_versions(spec: &At, stored: &At, errors: &mut FieldErrors) {
             schema.required(errors, "");
             continue;
         }
-        // A definition with one version is looked at as if its schema stood beside the versions.
-        let path = match versions.count() {
-            1 => spec.path.child("validation").child("openAPIV3Schema"),
-            _ => schema.path.clone(),
+        let path = match single {
+            true => spec.path.child("validation").child("openAPIV3Schema"),
+            false => schema.path.clone(),
         };
         if let Err(found) = machinery::schema::crd::parse(schema.value, &path) {
             errors.extend(found);
         }
     }
     if versions.items().filter(|version| version.field("storage").flag()).count() != 1 {
-        versions.invalid(errors, "must have exactly one version marked as storage version");
+        let detail = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid(&versions.path, versions_shown(&versions), detail));
         if stored.is_empty() {
             stored.invalid(errors, "must have at least one stored version");
         }

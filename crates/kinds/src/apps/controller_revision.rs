@@ -1,8 +1,10 @@
 //! `ControllerRevision` (apps/v1): a snapshot of a controller's template, for history and rollback.
 
-use crate::columns::{age, column, name, named, number, text};
+use crate::columns::{age, column, column_of, name, named, number, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind};
+use crate::validate::{At, immutable, nonnegative};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -14,12 +16,30 @@ pub static CONTROLLER_REVISION: Kind = Declaration {
     schema: "io.k8s.api.apps.v1.ControllerRevision",
     unconditional_update: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
 
+/// `kubernetes/kubernetes pkg/apis/apps/validation/validation.go: ValidateControllerRevisionCreate`.
+fn validate(revision: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let at = At::root(revision);
+    let data = at.field("data");
+    match old {
+        None if !data.is_set() => data.required(errors, "data is mandatory"),
+        None => {}
+        Some(old) => immutable(&data, &At::root(old).field("data"), errors),
+    }
+    nonnegative(&at.field("revision"), errors);
+}
+
 const COLUMNS: BuiltInColumns = BuiltInColumns {
-    head: &[named("Name", 0), column("Controller", "string"), column("Revision", "string"), column("Age", "string")],
+    head: &[
+        named("Name", 0),
+        column("Controller", "string"),
+        column_of("Revision", "string", "io.k8s.api.apps.v1.ControllerRevision", "revision"),
+        column("Age", "string"),
+    ],
     cells,
 };
 

@@ -1,13 +1,14 @@
 //! `DaemonSet` (apps/v1): a pod on every node that fits.
 
 use crate::columns::{
-    age, column, container_images, container_names, label_selector, labels, name, named, number, wide,
+    age, column, column_of, container_images, container_names, label_selector, labels, name, named, number, wide,
+    wide_of,
 };
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
 use crate::validate::selector::{self, is_empty_selector, selects};
-use crate::validate::template::{Parts, does_not_match, pod_template, runs_for_ever};
-use crate::validate::{At, at_most_100_percent, int_or_percent, int_or_percent_value, nonnegative_fields, shown};
+use crate::validate::template::{Parts, does_not_match, pod_template, runs_for_ever, strategy_shown};
+use crate::validate::{At, at_most_100_percent, int_or_percent, int_or_percent_value, nonnegative_fields};
 use jiff::Timestamp;
 use machinery::field::{FieldError, FieldErrors};
 use machinery::object;
@@ -27,8 +28,10 @@ pub static DAEMON_SET: Kind = Declaration {
     conditional_defaults: Some(defaults),
     on_create: Some(on_create),
     on_update: Some(on_update),
+    on_status_update: Some(on_status_update),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    warnings: Some(crate::validate::template::warnings),
     ..Declaration::NEW
 }
 .build();
@@ -82,14 +85,17 @@ fn strategy(at: &At, errors: &mut FieldErrors) {
                 _ => {}
             }
         }
-        other => {
-            let shown = shown(format!("{{\"Type\":{other:?},\"RollingUpdate\":null}}"));
+        _ => {
+            let shown = strategy_shown(at, &[("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge")]);
             errors.push(FieldError::not_supported(&at.path, shown, &["RollingUpdate", "OnDelete"]));
         }
     }
 }
 
 fn defaults(set: &mut Value) {
+    // What the old API had as a field is an annotation of every set.
+    let generation = template_generation(set).to_string();
+    object::annotations_mut(set).insert(TEMPLATE_GENERATION.to_owned(), Value::from(generation));
     let Some(spec) = set.as_object_mut().and_then(|fields| nested(fields, "spec")) else { return };
     set_missing(spec, "revisionHistoryLimit", 10);
     let Some(strategy) = nested(spec, "updateStrategy") else { return };
@@ -120,19 +126,25 @@ fn on_update(set: &mut Value, old: &Value) {
     object::annotations_mut(set).insert(TEMPLATE_GENERATION.to_owned(), json!(generation.to_string()));
 }
 
+/// The status says nothing of the template.
+fn on_status_update(set: &mut Value, old: &Value) {
+    let generation = template_generation(old).to_string();
+    object::annotations_mut(set).insert(TEMPLATE_GENERATION.to_owned(), Value::from(generation));
+}
+
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Desired", "integer"),
-        column("Current", "integer"),
-        column("Ready", "integer"),
-        column("Up-to-date", "integer"),
-        column("Available", "integer"),
-        column("Node Selector", "string"),
+        column_of("Desired", "integer", "io.k8s.api.apps.v1.DaemonSetStatus", "desiredNumberScheduled"),
+        column_of("Current", "integer", "io.k8s.api.apps.v1.DaemonSetStatus", "currentNumberScheduled"),
+        column_of("Ready", "integer", "io.k8s.api.apps.v1.DaemonSetStatus", "numberReady"),
+        column_of("Up-to-date", "integer", "io.k8s.api.apps.v1.DaemonSetStatus", "updatedNumberScheduled"),
+        column_of("Available", "integer", "io.k8s.api.apps.v1.DaemonSetStatus", "numberAvailable"),
+        column_of("Node Selector", "string", "io.k8s.api.core.v1.PodSpec", "nodeSelector"),
         column("Age", "string"),
         wide("Containers", "string"),
         wide("Images", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.apps.v1.DaemonSetSpec", "selector"),
     ],
     cells,
 };

@@ -1,12 +1,13 @@
 //! `Deployment` (apps/v1): a ReplicaSet for each revision of its pod template, exchanged at a bounded rate.
 
-use crate::columns::{age, column, container_images, container_names, name, named, number, selector_text, wide};
+use crate::columns::{
+    age, column, column_of, container_images, container_names, name, named, number, selector_text, wide, wide_of,
+};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
-use crate::validate::template::{Controller, Parts, replica_status, selector_and_template};
+use crate::validate::template::{Controller, Parts, replica_status, selector_and_template, strategy_shown};
 use crate::validate::{
     At, at_most_100_percent, int_or_percent, int_or_percent_value, nonnegative, nonnegative_fields, not_decremented,
-    shown,
 };
 use jiff::Timestamp;
 use machinery::field::{FieldError, FieldErrors};
@@ -28,6 +29,7 @@ pub static DEPLOYMENT: Kind = Declaration {
     on_status_update: Some(on_status_update),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    warnings: Some(crate::validate::template::warnings),
     ..Declaration::NEW
 }
 .build();
@@ -72,8 +74,8 @@ fn strategy(at: &At, errors: &mut FieldErrors) {
             }
             at_most_100_percent(&unavailable, errors);
         }
-        other => {
-            let shown = shown(format!("{{\"Type\":{:?},\"RollingUpdate\":null}}", other));
+        _ => {
+            let shown = strategy_shown(at, &[("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge")]);
             errors.push(FieldError::not_supported(&at.path, shown, &["Recreate", "RollingUpdate"]));
         }
     }
@@ -104,12 +106,12 @@ const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
         column("Ready", "string"),
-        column("Up-to-date", "string"),
-        column("Available", "string"),
+        column_of("Up-to-date", "string", "io.k8s.api.apps.v1.DeploymentStatus", "updatedReplicas"),
+        column_of("Available", "string", "io.k8s.api.apps.v1.DeploymentStatus", "availableReplicas"),
         column("Age", "string"),
         wide("Containers", "string"),
         wide("Images", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.apps.v1.DeploymentSpec", "selector"),
     ],
     cells,
 };

@@ -1,6 +1,8 @@
 //! `ReplicaSet` (apps/v1): keeps a number of equal pods running.
 
-use crate::columns::{age, column, container_images, container_names, label_selector, name, named, number, wide};
+use crate::columns::{
+    age, column, column_of, container_images, container_names, label_selector, name, named, number, wide, wide_of,
+};
 use crate::defaults::{nested, set_missing};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
 use crate::validate::template::{Controller, Parts, replica_counts, replica_status, selector_and_template};
@@ -23,6 +25,7 @@ pub static REPLICA_SET: Kind = Declaration {
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    warnings: Some(crate::validate::template::warnings),
     ..Declaration::NEW
 }
 .build();
@@ -49,13 +52,13 @@ fn defaults(set: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Desired", "integer"),
-        column("Current", "integer"),
-        column("Ready", "integer"),
+        column_of("Desired", "integer", "io.k8s.api.apps.v1.ReplicaSetSpec", "replicas"),
+        column_of("Current", "integer", "io.k8s.api.apps.v1.ReplicaSetStatus", "replicas"),
+        column_of("Ready", "integer", "io.k8s.api.apps.v1.ReplicaSetStatus", "readyReplicas"),
         column("Age", "string"),
         wide("Containers", "string"),
         wide("Images", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.apps.v1.ReplicaSetSpec", "selector"),
     ],
     cells,
 };

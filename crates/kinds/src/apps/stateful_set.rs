@@ -5,7 +5,7 @@ use crate::defaults::{existing, nested, objects, set_missing, set_unset, text_of
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, ScalePaths, Str, Subresource};
 use crate::validate::claim;
 use crate::validate::selector::{is_empty_selector, label_selector, selects};
-use crate::validate::template::{Parts, does_not_match, pod_template, replica_counts, runs_for_ever};
+use crate::validate::template::{Parts, does_not_match, pod_template, replica_counts, runs_for_ever, strategy_shown};
 use crate::validate::{
     At, at_most_100_percent, counts_within, int_or_percent, int_or_percent_value, nonnegative, nonnegative_fields,
     shown,
@@ -26,11 +26,12 @@ pub static STATEFUL_SET: Kind = Declaration {
     schema: "io.k8s.api.apps.v1.StatefulSet",
     subresources: &[Subresource::Scale(ScalePaths::REPLICAS), Subresource::Status],
     generation: Generation::OfSpec,
-    name_rule: NameRule::Subdomain,
+    name_rule: NameRule::Label,
     unconditional_update: true,
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    warnings: Some(crate::validate::template::warnings),
     ..Declaration::NEW
 }
 .build();
@@ -95,8 +96,8 @@ fn strategy(at: &At, errors: &mut FieldErrors) {
                 at_most_100_percent(&unavailable, errors);
             }
         }
-        other => {
-            let shown = shown(format!("{{\"Type\":{other:?},\"RollingUpdate\":null}}"));
+        _ => {
+            let shown = strategy_shown(at, &[("Partition", "partition"), ("MaxUnavailable", "maxUnavailable")]);
             errors.push(FieldError::invalid(&at.path, shown, "must be 'RollingUpdate' or 'OnDelete'"));
         }
     }

@@ -1,6 +1,6 @@
 //! `HorizontalPodAutoscaler` (autoscaling/v2): scales a workload by what is measured of it.
 
-use crate::columns::{age, column, name, named, number, shown, text};
+use crate::columns::{age, column, column_of, name, named, number, shown, text};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Conversion, Declaration, Generation, Kind, Str, Subresource};
 use jiff::Timestamp;
@@ -143,11 +143,11 @@ fn v2_to_v1(autoscaler: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Reference", "string"),
-        column("Targets", "string"),
-        column("MinPods", "string"),
-        column("MaxPods", "string"),
-        column("Replicas", "string"),
+        column_of("Reference", "string", "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerSpec", "scaleTargetRef"),
+        column_of("Targets", "string", "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerSpec", "metrics"),
+        column_of("MinPods", "string", "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerSpec", "minReplicas"),
+        column_of("MaxPods", "string", "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerSpec", "maxReplicas"),
+        column_of("Replicas", "string", "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerStatus", "currentReplicas"),
         column("Age", "string"),
     ],
     cells,

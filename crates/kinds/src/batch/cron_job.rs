@@ -3,7 +3,8 @@
 use super::cron;
 use super::validate::job_template;
 use crate::columns::{
-    age, column, container_images, container_names, count, label_selector, name, named, since, text, text_or, wide,
+    age, column, column_of, container_images, container_names, count, label_selector, name, named, since, text,
+    text_or, wide, wide_of,
 };
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
@@ -96,15 +97,15 @@ fn defaults(job: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Schedule", "string"),
-        column("Timezone", "string"),
-        column("Suspend", "boolean"),
-        column("Active", "integer"),
-        column("Last Schedule", "string"),
+        column_of("Schedule", "string", "io.k8s.api.batch.v1.CronJobSpec", "schedule"),
+        column_of("Timezone", "string", "io.k8s.api.batch.v1.CronJobSpec", "timeZone"),
+        column_of("Suspend", "boolean", "io.k8s.api.batch.v1.CronJobSpec", "suspend"),
+        column_of("Active", "integer", "io.k8s.api.batch.v1.CronJobStatus", "active"),
+        column_of("Last Schedule", "string", "io.k8s.api.batch.v1.CronJobStatus", "lastScheduleTime"),
         column("Age", "string"),
         wide("Containers", "string"),
         wide("Images", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.batch.v1.JobSpec", "selector"),
     ],
     cells,
 };

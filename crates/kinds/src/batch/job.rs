@@ -2,15 +2,15 @@
 
 use super::validate;
 use crate::columns::{
-    age, column, condition, container_images, container_names, human_duration, instant, label_selector, name, named,
-    number, wide,
+    age, column, column_of, condition, container_images, container_names, human_duration, instant, label_selector,
+    name, named, number, wide, wide_of,
 };
 use crate::defaults::{is_missing, nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use crate::validate::nonnegative_fields;
 use crate::validate::template::Parts;
-use crate::validate::{At, nonnegative_fields};
 use jiff::Timestamp;
-use machinery::field::FieldErrors;
+use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::names;
 use machinery::object;
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ pub static JOB: Kind = Declaration {
     on_create: Some(generate_selector),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    warnings: Some(crate::validate::template::warnings),
     ..Declaration::NEW
 }
 .build();
@@ -43,8 +44,9 @@ fn validate(job: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
         if spec.field("completionMode").is("Indexed") && completions.int() > 0 {
             let host = format!("{}-{}", object::name(job), completions.int() - 1);
             if !names::dns1123_label(&host).is_empty() {
-                let name = At::root(job).fields(&["metadata", "name"]);
-                name.invalid(errors, format!("will not able to create pod with invalid DNS label: {host}"));
+                let path = Path::new("metadata").child("name");
+                let detail = format!("will not able to create pod with invalid DNS label: {host}");
+                errors.push(FieldError::invalid(&path, object::name(job), detail));
             }
         }
         let (selector, uid) = (spec.field("selector"), object::uid(job));
@@ -113,12 +115,12 @@ const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
         column("Status", "string"),
-        column("Completions", "string"),
+        column_of("Completions", "string", "io.k8s.api.batch.v1.JobStatus", "succeeded"),
         column("Duration", "string"),
         column("Age", "string"),
         wide("Containers", "string"),
         wide("Images", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.batch.v1.JobSpec", "selector"),
     ],
     cells,
 };

@@ -1,6 +1,6 @@
 //! `CertificateSigningRequest` (certificates.k8s.io/v1): a wish for a certificate, its approval and the certificate.
 
-use crate::columns::{age, column, condition, human_duration, name, named, text, text_or};
+use crate::columns::{age, column, column_of, condition, human_duration, name, named, text, text_or};
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope, Str, Subresource};
 use crate::validate::At;
 use base64::Engine;
@@ -85,10 +85,25 @@ const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
         column("Age", "string"),
-        column("SignerName", "string"),
-        column("Requestor", "string"),
-        column("RequestedDuration", "string"),
-        column("Condition", "string"),
+        column_of(
+            "SignerName",
+            "string",
+            "io.k8s.api.certificates.v1beta1.CertificateSigningRequestSpec",
+            "signerName",
+        ),
+        column_of("Requestor", "string", "io.k8s.api.certificates.v1beta1.CertificateSigningRequestSpec", "request"),
+        column_of(
+            "RequestedDuration",
+            "string",
+            "io.k8s.api.certificates.v1beta1.CertificateSigningRequestSpec",
+            "expirationSeconds",
+        ),
+        column_of(
+            "Condition",
+            "string",
+            "io.k8s.api.certificates.v1beta1.CertificateSigningRequestStatus",
+            "conditions",
+        ),
     ],
     cells,
 };

@@ -1,6 +1,6 @@
 //! `PodCertificateRequest` (certificates.k8s.io/v1): a kubelet's wish for a certificate for a pod.
 
-use crate::columns::{column, labels, list, name, named, text};
+use crate::columns::{column, column_of, labels, list, name, named, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str, Subresource};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -23,12 +23,22 @@ pub static POD_CERTIFICATE_REQUEST: Kind = Declaration {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("PodName", "string"),
-        column("ServiceAccountName", "string"),
-        column("NodeName", "string"),
-        column("SignerName", "string"),
+        column_of("PodName", "string", "io.k8s.api.certificates.v1.PodCertificateRequestSpec", "podName"),
+        column_of(
+            "ServiceAccountName",
+            "string",
+            "io.k8s.api.certificates.v1.PodCertificateRequestSpec",
+            "serviceAccountName",
+        ),
+        column_of("NodeName", "string", "io.k8s.api.certificates.v1.PodCertificateRequestSpec", "nodeName"),
+        column_of("SignerName", "string", "io.k8s.api.certificates.v1.PodCertificateRequestSpec", "signerName"),
         column("State", "string"),
-        column("UnverifiedUserAnnotations", "string"),
+        column_of(
+            "UnverifiedUserAnnotations",
+            "string",
+            "io.k8s.api.certificates.v1.PodCertificateRequestSpec",
+            "unverifiedUserAnnotations",
+        ),
     ],
     cells,
 };

@@ -1,6 +1,6 @@
 //! `Lease` (coordination.k8s.io/v1): a claim that must be renewed: node heartbeats and leader election.
 
-use crate::columns::{age, column, name, named, text};
+use crate::columns::{age, column, column_of, name, named, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind};
 use crate::validate::{At, nonnegative};
 use jiff::Timestamp;
@@ -30,8 +30,14 @@ fn validate(lease: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
     nonnegative(&spec.field("leaseTransitions"), errors);
 }
 
-const COLUMNS: BuiltInColumns =
-    BuiltInColumns { head: &[named("Name", 0), column("Holder", "string"), column("Age", "string")], cells };
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column_of("Holder", "string", "io.k8s.api.coordination.v1.LeaseSpec", "holderIdentity"),
+        column("Age", "string"),
+    ],
+    cells,
+};
 
 fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(o), json!(text(o, "/spec/holderIdentity")), age(o, now)]

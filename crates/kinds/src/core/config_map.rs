@@ -1,6 +1,6 @@
 //! `ConfigMap` (v1): plain configuration for pods.
 
-use crate::columns::{age, column, count, name, named};
+use crate::columns::{age, column, column_of, count, name, named};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
 use crate::validate::{At, data};
 use jiff::Timestamp;
@@ -38,8 +38,14 @@ fn validate(map: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     }
 }
 
-const COLUMNS: BuiltInColumns =
-    BuiltInColumns { head: &[named("Name", 0), column("Data", "string"), column("Age", "string")], cells };
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column_of("Data", "string", "io.k8s.api.core.v1.ConfigMap", "data"),
+        column("Age", "string"),
+    ],
+    cells,
+};
 
 fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(o), json!(count(o, "/data") + count(o, "/binaryData")), age(o, now)]

@@ -1,6 +1,6 @@
 //! `Endpoints` (v1): the addresses behind a Service, in one object.
 
-use crate::columns::{age, column, count, list, name, named, number, text, with_more};
+use crate::columns::{age, column, column_of, count, list, name, named, number, text, with_more};
 use crate::defaults::{objects, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
 use crate::validate::{At, routable_ip};
@@ -76,8 +76,14 @@ fn defaults(endpoints: &mut Value) {
     }
 }
 
-const COLUMNS: BuiltInColumns =
-    BuiltInColumns { head: &[named("Name", 0), column("Endpoints", "string"), column("Age", "string")], cells };
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column_of("Endpoints", "string", "io.k8s.api.core.v1.Endpoints", "subsets"),
+        column("Age", "string"),
+    ],
+    cells,
+};
 
 fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(o), json!(addresses(o)), age(o, now)]

@@ -1,8 +1,9 @@
 //! `Event` (v1): something that happened to an object; lives an hour.
 
-use crate::columns::{column, name, named, number, since, text, wide};
+use crate::columns::{column_of, name, named, number, since, text, wide, wide_of};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -30,21 +31,26 @@ pub static EVENT: Kind = Declaration {
     unconditional_update: true,
     create_on_update: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
 
+fn validate(event: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    crate::events::rules::lenient(event, "reportingComponent", errors);
+}
+
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
-        column("Last Seen", "string"),
-        column("Type", "string"),
-        column("Reason", "string"),
-        column("Object", "string"),
+        column_of("Last Seen", "string", "io.k8s.api.core.v1.Event", "lastTimestamp"),
+        column_of("Type", "string", "io.k8s.api.core.v1.Event", "type"),
+        column_of("Reason", "string", "io.k8s.api.core.v1.Event", "reason"),
+        column_of("Object", "string", "io.k8s.api.core.v1.Event", "involvedObject"),
         wide("Subobject", "string"),
-        wide("Source", "string"),
-        column("Message", "string"),
-        wide("First Seen", "string"),
-        wide("Count", "string"),
+        wide_of("Source", "string", "io.k8s.api.core.v1.Event", "source"),
+        column_of("Message", "string", "io.k8s.api.core.v1.Event", "message"),
+        wide_of("First Seen", "string", "io.k8s.api.core.v1.Event", "firstTimestamp"),
+        wide_of("Count", "string", "io.k8s.api.core.v1.Event", "count"),
         named("Name", 1),
     ],
     cells,

@@ -3,7 +3,7 @@
 use crate::kind::{Declaration, Kind, Str};
 use crate::validate::{At, resources};
 use machinery::field::{FieldError, FieldErrors};
-use machinery::names;
+use machinery::{names, object};
 use serde_json::Value;
 
 pub static LIMIT_RANGE: Kind = Declaration {
@@ -15,9 +15,18 @@ pub static LIMIT_RANGE: Kind = Declaration {
     unconditional_update: true,
     create_on_update: true,
     validate: Some(validate),
+    on_create: Some(on_create),
     ..Declaration::NEW
 }
 .build();
+
+/// A range that nobody named takes a name that nobody else has.
+fn on_create(range: &mut Value) {
+    if object::name(range).is_empty() {
+        let uid = object::uid(range).to_owned();
+        object::set_name(range, &uid);
+    }
+}
 
 fn validate(range: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
     let mut seen = Vec::new();

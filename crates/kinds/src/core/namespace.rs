@@ -2,6 +2,7 @@
 
 use crate::columns::{age, column, name, named, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope, Str, Subresource, Verbs};
+use crate::meta;
 use crate::validate::At;
 use jiff::Timestamp;
 use machinery::field::{FieldError, FieldErrors, Path};
@@ -35,9 +36,8 @@ fn validate(namespace: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
         let path = at.fields(&["spec", "finalizers"]).path;
         for name in at.fields(&["spec", "finalizers"]).texts() {
             errors.invalid_each(&path, name, machinery::names::qualified_name(name));
-            if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
-                let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                errors.push(FieldError::invalid(&path, name, detail));
+            if !name.contains('/') && !meta::is_standard_finalizer(name) {
+                errors.push(FieldError::invalid(&path, name, meta::NOT_STANDARD));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `PersistentVolume` (v1): a piece of storage in the cluster.
 
-use crate::columns::{access_modes, age, column, name, named, shown, text, text_or, wide};
+use crate::columns::{access_modes, age, column, column_of, name, named, shown, text, text_or, wide_of};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Str, Subresource};
 use crate::validate::pod_update::difference;
@@ -10,6 +10,7 @@ use crate::validate::template::Parts;
 use crate::validate::{self as rules, At, claim, immutable, volume};
 use jiff::Timestamp;
 use machinery::field::{FieldError, FieldErrors, Path};
+use machinery::object;
 use serde_json::Map;
 use serde_json::{Value, json};
 
@@ -26,6 +27,7 @@ pub static PERSISTENT_VOLUME: Kind = Declaration {
     on_create: Some(on_create),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    on_status_update: Some(on_status_update),
     ..Declaration::NEW
 }
 .build();
@@ -150,6 +152,17 @@ fn defaults(volume: &mut Value) {
 }
 
 /// A new volume is pending since now.
+/// A write of the status that leaves the phase as it was leaves the time of its last change too.
+fn on_status_update(volume: &mut Value, old: &Value) {
+    let at = ["status", "lastPhaseTransitionTime"];
+    let same = |of: &Value, field: &str| object::at(of, &["status", field]).cloned();
+    let phase = |of: &Value| same(of, "phase").unwrap_or_else(|| Value::from("Pending"));
+    let known = same(old, "lastPhaseTransitionTime");
+    if let Some(known) = known.filter(|_| phase(volume) == phase(old) && object::at(volume, &at).is_none()) {
+        object::put(volume, &at, known);
+    }
+}
+
 fn on_create(volume: &mut Value) {
     volume["status"] = json!({
         "phase": "Pending", "lastPhaseTransitionTime": volume["metadata"]["creationTimestamp"],
@@ -159,16 +172,21 @@ fn on_create(volume: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Capacity", "string"),
-        column("Access Modes", "string"),
-        column("Reclaim Policy", "string"),
-        column("Status", "string"),
-        column("Claim", "string"),
+        column_of("Capacity", "string", "io.k8s.api.core.v1.PersistentVolumeSpec", "capacity"),
+        column_of("Access Modes", "string", "io.k8s.api.core.v1.PersistentVolumeSpec", "accessModes"),
+        column_of(
+            "Reclaim Policy",
+            "string",
+            "io.k8s.api.core.v1.PersistentVolumeSpec",
+            "persistentVolumeReclaimPolicy",
+        ),
+        column_of("Status", "string", "io.k8s.api.core.v1.PersistentVolumeStatus", "phase"),
+        column_of("Claim", "string", "io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef"),
         column("StorageClass", "string"),
         column("VolumeAttributesClass", "string"),
-        column("Reason", "string"),
+        column_of("Reason", "string", "io.k8s.api.core.v1.PersistentVolumeStatus", "reason"),
         column("Age", "string"),
-        wide("VolumeMode", "string"),
+        wide_of("VolumeMode", "string", "io.k8s.api.core.v1.PersistentVolumeSpec", "volumeMode"),
     ],
     cells,
 };

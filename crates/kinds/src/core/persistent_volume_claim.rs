@@ -1,6 +1,6 @@
 //! `PersistentVolumeClaim` (v1): a pod's claim of storage.
 
-use crate::columns::{access_modes, age, column, name, named, shown, text, text_or, wide};
+use crate::columns::{access_modes, age, column, column_of, name, named, shown, text, text_or, wide_of};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str, Subresource};
 use crate::prepare::set_or_remove;
 use crate::validate::pod_update::difference;
@@ -81,14 +81,14 @@ fn on_create(claim: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Status", "string"),
-        column("Volume", "string"),
-        column("Capacity", "string"),
-        column("Access Modes", "string"),
+        column_of("Status", "string", "io.k8s.api.core.v1.PersistentVolumeClaimStatus", "phase"),
+        column_of("Volume", "string", "io.k8s.api.core.v1.PersistentVolumeClaimSpec", "volumeName"),
+        column_of("Capacity", "string", "io.k8s.api.core.v1.PersistentVolumeClaimStatus", "capacity"),
+        column_of("Access Modes", "string", "io.k8s.api.core.v1.PersistentVolumeClaimStatus", "accessModes"),
         column("StorageClass", "string"),
         column("VolumeAttributesClass", "string"),
         column("Age", "string"),
-        wide("VolumeMode", "string"),
+        wide_of("VolumeMode", "string", "io.k8s.api.core.v1.PersistentVolumeClaimSpec", "volumeMode"),
     ],
     cells,
 };

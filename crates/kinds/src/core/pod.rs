@@ -1,7 +1,7 @@
 //! `Pod` (v1): containers that run together on one node.
 
 use crate::columns::{
-    age, column, condition, count, flag_or, human_duration, instant, list, name, named, number, text, text_or, wide,
+    age, column, condition, count, flag_or, human_duration, instant, list, name, named, number, text, text_or, wide_of,
 };
 use crate::defaults::{Fields, existing, fill_map, objects, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, Str, Subresource};
@@ -53,9 +53,15 @@ pub static POD: Kind = Declaration {
     validate: Some(validate),
     validate_subresource: Some(validate_subresource),
     columns: Some(COLUMNS),
+    warnings: Some(warnings),
     ..Declaration::NEW
 }
 .build();
+
+/// Pods are changed by controllers, who read no warnings.
+fn warnings(pod: &Value, old: Option<&Value>) -> Vec<String> {
+    if old.is_some() { Vec::new() } else { crate::validate::pod_warnings::pod(&crate::validate::At::root(pod)) }
+}
 
 /// `kubernetes/kubernetes pkg/apis/core/v1/defaults.go SetDefaults_Pod`: what holds for pods and not for templates.
 fn defaults(pod: &mut Value) {
@@ -184,10 +190,10 @@ const COLUMNS: BuiltInColumns = BuiltInColumns {
         column("Status", "string"),
         column("Restarts", "string"),
         column("Age", "string"),
-        wide("IP", "string"),
-        wide("Node", "string"),
-        wide("Nominated Node", "string"),
-        wide("Readiness Gates", "string"),
+        wide_of("IP", "string", "io.k8s.api.core.v1.PodStatus", "podIP"),
+        wide_of("Node", "string", "io.k8s.api.core.v1.PodSpec", "nodeName"),
+        wide_of("Nominated Node", "string", "io.k8s.api.core.v1.PodStatus", "nominatedNodeName"),
+        wide_of("Readiness Gates", "string", "io.k8s.api.core.v1.PodSpec", "readinessGates"),
     ],
     cells,
 };

@@ -1,6 +1,8 @@
 //! `ReplicationController` (v1): the older form of ReplicaSet.
 
-use crate::columns::{age, column, container_images, container_names, labels, name, named, number, wide};
+use crate::columns::{
+    age, column, column_of, container_images, container_names, labels, name, named, number, wide, wide_of,
+};
 use crate::defaults::{nested, set_missing, set_unset};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
 use crate::validate::template::{Parts, does_not_match, pod_template, replica_counts, replica_status, runs_for_ever};
@@ -24,6 +26,7 @@ pub static REPLICATION_CONTROLLER: Kind = Declaration {
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
     validate: Some(validate),
+    warnings: Some(crate::validate::template::warnings),
     ..Declaration::NEW
 }
 .build();
@@ -68,13 +71,13 @@ fn defaults(controller: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Desired", "integer"),
-        column("Current", "integer"),
-        column("Ready", "integer"),
+        column_of("Desired", "integer", "io.k8s.api.core.v1.ReplicationControllerSpec", "replicas"),
+        column_of("Current", "integer", "io.k8s.api.core.v1.ReplicationControllerStatus", "replicas"),
+        column_of("Ready", "integer", "io.k8s.api.core.v1.ReplicationControllerStatus", "readyReplicas"),
         column("Age", "string"),
         wide("Containers", "string"),
         wide("Images", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.core.v1.ReplicationControllerSpec", "selector"),
     ],
     cells,
 };

@@ -1,6 +1,6 @@
 //! `Secret` (v1): confidential data for pods.
 
-use crate::columns::{age, column, count, name, named, text};
+use crate::columns::{age, column, column_of, count, name, named, text};
 use crate::defaults::set_unset;
 use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
 use crate::validate::{At, data, immutable};
@@ -105,7 +105,12 @@ fn defaults(secret: &mut Value) {
 }
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
-    head: &[named("Name", 0), column("Type", "string"), column("Data", "string"), column("Age", "string")],
+    head: &[
+        named("Name", 0),
+        column_of("Type", "string", "io.k8s.api.core.v1.Secret", "type"),
+        column_of("Data", "string", "io.k8s.api.core.v1.Secret", "data"),
+        column("Age", "string"),
+    ],
     cells,
 };
 

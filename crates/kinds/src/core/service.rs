@@ -1,6 +1,8 @@
 //! `Service` (v1): one address and name before a set of pods.
 
-use crate::columns::{age, column, join_texts, labels, list, load_balancer, name, named, number, text, text_or, wide};
+use crate::columns::{
+    age, column, column_of, join_texts, labels, list, load_balancer, name, named, number, text, text_or, wide_of,
+};
 use crate::defaults::{Fields, nested, objects, set_missing, set_unset, text_of};
 use crate::facts::is_zero;
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Str, Subresource};
@@ -137,12 +139,12 @@ fn drop_node_ports(service: &mut Value, old: &Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Type", "string"),
-        column("Cluster-IP", "string"),
-        column("External-IP", "string"),
-        column("Port(s)", "string"),
+        column_of("Type", "string", "io.k8s.api.core.v1.ServiceSpec", "type"),
+        column_of("Cluster-IP", "string", "io.k8s.api.core.v1.ServiceSpec", "clusterIP"),
+        column_of("External-IP", "string", "io.k8s.api.core.v1.ServiceSpec", "externalIPs"),
+        column_of("Port(s)", "string", "io.k8s.api.core.v1.ServiceSpec", "ports"),
         column("Age", "string"),
-        wide("Selector", "string"),
+        wide_of("Selector", "string", "io.k8s.api.core.v1.ServiceSpec", "selector"),
     ],
     cells,
 };

@@ -59,8 +59,16 @@ fn container(container: &mut Fields) {
 /// Whether an image reference means the tag `latest`, by name or because it has neither tag nor digest.
 ///
 /// `kubernetes/kubernetes pkg/util/parsers`: a reference that cannot be parsed has no tag, so it is not `latest`.
+/// The longest name of a repository.
+/// `distribution/reference reference.go: RepositoryNameTotalLengthMax`.
+const IMAGE_NAME_MAX: usize = 255;
+
 pub fn image_is_latest(reference: &str) -> bool {
     if reference.is_empty() || reference.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        return false;
+    }
+    // What is no reference has no tag either.
+    if reference.split([':', '@']).next().is_some_and(|name| name.len() > IMAGE_NAME_MAX) {
         return false;
     }
     let (name, has_digest) = match reference.split_once('@') {

@@ -1,11 +1,11 @@
 //! `EndpointSlice` (discovery.k8s.io/v1): a slice of the addresses behind a Service.
 
-use crate::columns::{age, column, list, name, named, shown, text, with_more};
+use crate::columns::{age, column, column_of, list, name, named, shown, text, with_more};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind};
 use crate::validate::{At, immutable_unshown, routable_ip};
 use jiff::Timestamp;
 use machinery::field::{FieldError, FieldErrors};
-use machinery::names;
+use machinery::{names, object};
 use serde_json::Value;
 use serde_json::json;
 
@@ -19,9 +19,17 @@ pub static ENDPOINT_SLICE: Kind = Declaration {
     unconditional_update: true,
     columns: Some(COLUMNS),
     validate: Some(validate),
+    on_update: Some(on_update),
     ..Declaration::NEW
 }
 .build();
+
+/// New labels are a new generation too: they say whose endpoints these are.
+fn on_update(slice: &mut Value, old: &Value) {
+    if object::labels(slice) != object::labels(old) {
+        object::set_generation(slice, object::generation(old) + 1);
+    }
+}
 
 fn validate(slice: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     let at = At::root(slice);
@@ -95,9 +103,9 @@ fn endpoint(at: &At, of: &str, errors: &mut FieldErrors) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("AddressType", "string"),
-        column("Ports", "string"),
-        column("Endpoints", "string"),
+        column_of("AddressType", "string", "io.k8s.api.discovery.v1.EndpointSlice", "addressType"),
+        column_of("Ports", "string", "io.k8s.api.discovery.v1.EndpointSlice", "ports"),
+        column_of("Endpoints", "string", "io.k8s.api.discovery.v1.EndpointSlice", "endpoints"),
         column("Age", "string"),
     ],
     cells,

@@ -17,6 +17,7 @@ const fn figure(name: &'static str, format: &'static str) -> Column {
         format: Str::Borrowed(format),
         priority: 0,
         description: Str::Borrowed(""),
+        documented_by: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `NetworkPolicy` (networking.k8s.io/v1): who may talk to the pods it selects.
 
-use crate::columns::{age, column, label_selector, name, named};
+use crate::columns::{age, column, column_of, label_selector, name, named};
 use crate::defaults::{nested, set_unset};
 use crate::facts::is_zero;
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str};
@@ -102,8 +102,14 @@ fn defaults(policy: &mut Value) {
     set_unset(spec, "policyTypes", if has_egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
 }
 
-const COLUMNS: BuiltInColumns =
-    BuiltInColumns { head: &[named("Name", 0), column("Pod-Selector", "string"), column("Age", "string")], cells };
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column_of("Pod-Selector", "string", "io.k8s.api.networking.v1.NetworkPolicySpec", "podSelector"),
+        column("Age", "string"),
+    ],
+    cells,
+};
 
 fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(o), label_selector(o, "/spec/podSelector"), age(o, now)]

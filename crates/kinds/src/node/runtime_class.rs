@@ -1,6 +1,6 @@
 //! `RuntimeClass` (node.k8s.io/v1): a named way to run a pod's containers.
 
-use crate::columns::{age, column, name, named, text};
+use crate::columns::{age, column, column_of, name, named, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Scope};
 use crate::validate::selector::labels;
 use crate::validate::{At, affinity, immutable_unshown, resources};
@@ -44,8 +44,14 @@ fn validate(class: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     }
 }
 
-const COLUMNS: BuiltInColumns =
-    BuiltInColumns { head: &[named("Name", 0), column("Handler", "string"), column("Age", "string")], cells };
+const COLUMNS: BuiltInColumns = BuiltInColumns {
+    head: &[
+        named("Name", 0),
+        column_of("Handler", "string", "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta", "handler"),
+        column("Age", "string"),
+    ],
+    cells,
+};
 
 fn cells(o: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(o), json!(text(o, "/handler")), age(o, now)]

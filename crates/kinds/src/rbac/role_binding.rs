@@ -1,6 +1,6 @@
 //! `RoleBinding` (rbac.authorization.k8s.io/v1): grants a Role or ClusterRole in one namespace.
 
-use crate::columns::{age, column, name, named, subjects, text, wide};
+use crate::columns::{age, column, column_of, name, named, subjects, text, wide};
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule};
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
@@ -29,7 +29,7 @@ fn validate(binding: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Role", "string"),
+        column_of("Role", "string", "io.k8s.api.rbac.v1beta1.ClusterRoleBinding", "roleRef"),
         column("Age", "string"),
         wide("Users", "string"),
         wide("Groups", "string"),

@@ -1,8 +1,11 @@
 //! `DeviceTaintRule` (resource.k8s.io/v1): taints devices that match.
 
-use crate::columns::{age, column, name, named, since, text};
+use crate::columns::{age, column, column_of, name, named, since, text};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Subresource};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::names;
 use serde_json::Value;
 use serde_json::json;
 
@@ -17,17 +20,29 @@ pub static DEVICE_TAINT_RULE: Kind = Declaration {
     generation: Generation::OfSpec,
     status_keeps_metadata: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
 
+/// `kubernetes/kubernetes pkg/apis/resource/validation/validation.go: validateDeviceTaint`.
+fn validate(rule: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let taint = At::root(rule).fields(&["spec", "taint"]);
+    let (key, value) = (taint.field("key"), taint.field("value"));
+    key.invalid_each(errors, names::qualified_name(key.text()));
+    if !value.is_empty() {
+        value.invalid_each(errors, names::label_value(value.text()));
+    }
+    taint.field("effect").required_one_of(&["NoExecute", "NoSchedule", "None"], errors);
+}
+
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Key", "string"),
-        column("Value", "string"),
-        column("Effect", "string"),
-        column("TimeAdded", "string"),
+        column_of("Key", "string", "io.k8s.api.resource.v1.DeviceTaint", "key"),
+        column_of("Value", "string", "io.k8s.api.resource.v1.DeviceTaint", "value"),
+        column_of("Effect", "string", "io.k8s.api.resource.v1.DeviceTaint", "effect"),
+        column_of("TimeAdded", "string", "io.k8s.api.resource.v1.DeviceTaint", "timeAdded"),
         column("Age", "string"),
     ],
     cells,

@@ -1,6 +1,6 @@
 //! `PriorityClass` (scheduling.k8s.io/v1): a named scheduling priority.
 
-use crate::columns::{age, column, flag_or, name, named, number, text};
+use crate::columns::{age, column, column_of, flag_or, name, named, number, text};
 use crate::defaults::set_missing;
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
 use crate::validate::{At, immutable};
@@ -72,10 +72,10 @@ fn defaults(class: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Value", "integer"),
-        column("Global-Default", "boolean"),
+        column_of("Value", "integer", "io.k8s.api.scheduling.v1.PriorityClass", "value"),
+        column_of("Global-Default", "boolean", "io.k8s.api.scheduling.v1.PriorityClass", "globalDefault"),
         column("Age", "string"),
-        column("PreemptionPolicy", "string"),
+        column_of("PreemptionPolicy", "string", "io.k8s.api.scheduling.v1.PriorityClass", "preemptionPolicy"),
     ],
     cells,
 };

@@ -1,6 +1,6 @@
 //! `StorageClass` (storage.k8s.io/v1): a named way to provision volumes.
 
-use crate::columns::{age, column, flag_or, named, text, text_or};
+use crate::columns::{age, column, column_of, flag_or, named, text, text_or};
 use crate::defaults::set_missing;
 use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Str};
 use crate::validate::selector::label_key;
@@ -63,10 +63,10 @@ fn defaults(class: &mut Value) {
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[
         named("Name", 0),
-        column("Provisioner", "string"),
-        column("ReclaimPolicy", "string"),
-        column("VolumeBindingMode", "string"),
-        column("AllowVolumeExpansion", "string"),
+        column_of("Provisioner", "string", "io.k8s.api.storage.v1.StorageClass", "provisioner"),
+        column_of("ReclaimPolicy", "string", "io.k8s.api.storage.v1.StorageClass", "reclaimPolicy"),
+        column_of("VolumeBindingMode", "string", "io.k8s.api.storage.v1.StorageClass", "volumeBindingMode"),
+        column_of("AllowVolumeExpansion", "string", "io.k8s.api.storage.v1.StorageClass", "allowVolumeExpansion"),
         column("Age", "string"),
     ],
     cells,

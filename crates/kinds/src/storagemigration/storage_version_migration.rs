@@ -2,7 +2,10 @@
 
 use crate::columns::{column, list, name, text};
 use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Subresource};
+use crate::validate::{At, immutable};
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
+use machinery::names;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,9 +19,31 @@ pub static STORAGE_VERSION_MIGRATION: Kind = Declaration {
     subresources: &[Subresource::Status],
     status_keeps_metadata: true,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+/// `kubernetes/kubernetes pkg/apis/storagemigration/validation: ValidateStorageVersionMigration`.
+fn validate(migration: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    let at = At::root(migration);
+    let spec = at.field("spec");
+    let (resource, group) = (spec.fields(&["resource", "resource"]), spec.fields(&["resource", "group"]));
+    let joined = |complaints: Vec<String>| (!complaints.is_empty()).then(|| complaints.join(","));
+    if resource.is_empty() {
+        resource.required(errors, "resource is required to be set");
+    } else if let Some(detail) = joined(names::dns1035_label(resource.text())) {
+        resource.invalid(errors, detail);
+    }
+    if !group.is_empty()
+        && let Some(detail) = joined(names::dns1123_subdomain(group.text()))
+    {
+        group.invalid(errors, detail);
+    }
+    if let Some(old) = old {
+        immutable(&spec, &At::root(old).field("spec"), errors);
+    }
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[column("Name", "string"), column("Resource", "string"), column("Status", "string")],

@@ -14,6 +14,7 @@ pub mod handler;
 pub mod pod_resize;
 pub mod pod_spec;
 pub mod pod_update;
+pub mod pod_warnings;
 pub mod resources;
 pub mod security;
 pub mod selector;

@@ -2,11 +2,14 @@
 //!
 //! `kubernetes/kubernetes pkg/apis/{apps,core}/validation/validation.go`: the rules.
 
-use machinery::field::{FieldError, FieldErrors};
+use machinery::field::{BadValue, FieldError, FieldErrors};
+use machinery::go;
+use serde_json::Value;
 
 use super::pod_spec::pod_spec;
+use super::pod_warnings;
 use super::selector::{is_empty_selector, label_selector, labels, selects};
-use super::{At, counts_within, immutable, nonnegative, nonnegative_fields};
+use super::{At, counts_within, immutable, nonnegative, nonnegative_fields, shown};
 use crate::meta::validate_annotations;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -64,7 +67,7 @@ pub fn selector_and_template(spec: &At, of: &Controller, errors: &mut FieldError
         }
     }
     match selects(&selector, template.fields(&["metadata", "labels"]).value) {
-        None => selector.invalid(errors, "invalid label selector"),
+        None => errors.push(FieldError::invalid(&selector.path, selector_shown(&selector), "invalid label selector")),
         Some(selected) => {
             // Without a selector nothing is selected; with an empty one anything is.
             if !selected {
@@ -74,6 +77,46 @@ pub fn selector_and_template(spec: &At, of: &Controller, errors: &mut FieldError
             runs_for_ever(&template, of.shown, errors);
         }
     }
+}
+
+/// A selector as Go's encoder writes it: its fields in their order.
+fn selector_shown(selector: &At) -> BadValue {
+    let text = |value: &Value| go::json(value);
+    let mut parts = Vec::new();
+    if let Some(labels) = selector.set("matchLabels").filter(|labels| !labels.is_empty()) {
+        parts.push(format!("\"matchLabels\":{}", text(labels.value)));
+    }
+    let requirement = |at: At| {
+        let values = at.field("values");
+        let values = if values.is_empty() { String::new() } else { format!(",\"values\":{}", text(values.value)) };
+        let quoted = |name: &str| go::quote(at.field(name).text());
+        format!("{{\"key\":{},\"operator\":{}{values}}}", quoted("key"), quoted("operator"))
+    };
+    let requirements: Vec<String> = selector.field("matchExpressions").items().map(requirement).collect();
+    if !requirements.is_empty() {
+        parts.push(format!("\"matchExpressions\":[{}]", requirements.join(",")));
+    }
+    shown(format!("{{{}}}", parts.join(",")))
+}
+
+/// A strategy as Go's encoder writes the internal type: of what kind it is, and what is said of its rolling update.
+pub fn strategy_shown(strategy: &At, members: &[(&str, &str)]) -> BadValue {
+    let rolling = strategy.field("rollingUpdate");
+    let member = |(go_name, name): &(&str, &str)| format!("\"{go_name}\":{}", go::json(rolling.field(name).value));
+    let rolling = match rolling.is_set() {
+        true => format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(",")),
+        false => "null".to_owned(),
+    };
+    shown(format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", go::quote(strategy.field("type").text())))
+}
+
+/// What a client is warned of in the template of a controller, when it is new or changed.
+pub fn warnings(object: &Value, old: Option<&Value>) -> Vec<String> {
+    let template = |object: &Value| object.pointer("/spec/template").cloned();
+    if old.is_some_and(|old| template(old) == template(object)) {
+        return Vec::new();
+    }
+    pod_warnings::pod(&At::root(object).fields(&["spec", "template"]))
 }
 
 pub fn does_not_match(template: &At, errors: &mut FieldErrors) {

@@ -12,6 +12,17 @@ use super::{CelError, OBJECT_COST_MAX, Program};
 use crate::field::{BadValue, FieldError, FieldErrors, Path};
 use crate::schema::{ListKind, Rule, Schema, Shape};
 
+/// Whether a schema has rules anywhere.
+pub fn has_rules(schema: &Schema) -> bool {
+    let below = match schema.shape() {
+        Shape::Struct(object) => object.fields.values().any(|field| has_rules(&field.schema)),
+        Shape::Map(map) => has_rules(&map.values),
+        Shape::List(list) => has_rules(&list.items),
+        _ => false,
+    };
+    below || !schema.rules.is_empty()
+}
+
 /// Every failed rule of an object; `old` is what an update replaces.
 pub fn validate_rules(schema: &Schema, value: &Value, old: Option<&Value>) -> FieldErrors {
     let mut walk = Walk { budget: OBJECT_COST_MAX, errors: FieldErrors::new() };

@@ -13,7 +13,9 @@ const _: () = assert!(RECURSION_MAX <= DEPTH_MAX);
 pub(super) fn parse(bytes: &[u8]) -> Result<Tree, String> {
     // Go replaces bytes that are not UTF-8 inside of strings; a string is where they can stand.
     let text = String::from_utf8_lossy(bytes);
-    let mut parser = Parser { text: &text, bytes: text.as_bytes(), at: 0 };
+    let broken = std::str::from_utf8(bytes).err().map(|error| error.valid_up_to());
+    let broken = broken.and_then(|at| Some((at, *bytes.get(at)?)));
+    let mut parser = Parser { text: &text, bytes: text.as_bytes(), at: 0, broken };
     let tree = parser.value(0)?;
     parser.skip_space();
     match parser.peek() {
@@ -26,6 +28,8 @@ struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Where the first byte that is no UTF-8 stood, and what it was.
+    broken: Option<(usize, u8)>,
 }
 
 impl Parser<'_> {
@@ -40,7 +44,8 @@ impl Parser<'_> {
     }
 
     fn unexpected(&self, context: &str) -> String {
-        match self.peek() {
+        let byte = self.broken.filter(|(at, _)| *at == self.at).map(|(_, byte)| byte);
+        match byte.or_else(|| self.peek()) {
             None => "unexpected end of JSON input".to_owned(),
             Some(byte) => {
                 let shown = match byte {

@@ -180,9 +180,11 @@ impl Walk {
             if let Some(struct_name) = scalar::struct_name(schema) {
                 self.within = Some(struct_name);
             }
+            let depth = self.fields.len();
+            self.fields.extend(field.schema.embedded_in.clone());
             self.fields.push(name.clone());
             let settled = self.under_key(&key, |walk| walk.typed(value, &field.schema))?;
-            self.fields.pop();
+            self.fields.truncate(depth);
             self.within = outer;
             match settled {
                 Some(value) => out.insert(key, value),

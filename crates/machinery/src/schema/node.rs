@@ -31,6 +31,8 @@ pub struct Node {
     pub format: Option<Arc<str>>,
     /// The type's name in Go, as a decode error prints it (`v1.PodSpec`, `[]v1.Container`); none derives it.
     pub go_type: Option<Arc<str>>,
+    /// The embedded Go struct that declares the field, which a decode error names on the way to it.
+    pub embedded_in: Option<Arc<str>>,
     /// How a strategic merge patch treats it (`x-kubernetes-patch-*`).
     pub patch: Patch,
     /// Apply owns it as a whole (`x-kubernetes-map-type: atomic`). Lists say so by [`ListKind`].

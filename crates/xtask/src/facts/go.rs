@@ -15,6 +15,8 @@ pub struct Field {
     pub omit_zero: bool,
     /// Field numbers from the outermost message inwards: more than one for a field of an embedded struct.
     pub numbers: Vec<u32>,
+    /// The embedded structs it stands in, outermost first.
+    pub embedded: Vec<String>,
 }
 
 /// An embedded struct whose fields are written as if they were the outer one's.
@@ -39,6 +41,7 @@ struct Struct {
 /// The structs and enumerations of one Go package.
 #[derive(Debug, Default)]
 pub struct Package {
+    name: String,
     structs: BTreeMap<String, Struct>,
     enums: BTreeMap<String, BTreeSet<String>>,
 }
@@ -46,7 +49,8 @@ pub struct Package {
 impl Package {
     /// Reads every Go file of a directory but tests and generated code.
     pub fn read(directory: &Path) -> Result<Package> {
-        let mut package = Package::default();
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut package = Package { name, ..Package::default() };
         let mut names: Vec<_> = fs::read_dir(directory)
             .with_context(|| directory.display().to_string())?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -124,6 +128,7 @@ impl Package {
             omit_empty: options.contains(&"omitempty"),
             omit_zero: options.contains(&"omitzero"),
             numbers: number.into_iter().collect(),
+            embedded: Vec::new(),
         };
         into.fields.insert(json_name, field);
     }
@@ -139,10 +144,16 @@ impl Package {
                     Some(number) => field.numbers.insert(0, number),
                     None => field.numbers.clear(),
                 }
+                field.embedded.insert(0, outer.go_type.clone());
                 fields.entry(json_name).or_insert(field);
             }
         }
         Some(fields)
+    }
+
+    /// The name of the package, as Go prints it before a type's: the version, `v1`.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The values of an enumeration, sorted.
@@ -151,6 +162,30 @@ impl Package {
         self.enums.get(name)?;
         let values = self.enums.get(&format!("?{name}"))?;
         Some(values.iter().cloned().collect())
+    }
+}
+
+/// A field's type as Go prints it in an error (`[]v1.Taint`), where it has a name that its JSON form does not tell: none
+/// for what is built into the language.
+pub fn printed_type(go_type: &str, package: &str) -> Option<String> {
+    let bare = go_type.trim_start_matches('*');
+    if let Some(items) = bare.strip_prefix("[]") {
+        return printed_type(items, package).map(|items| format!("[]{items}"));
+    }
+    if let Some((key, values)) = bare.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
+        let (of, named) = (printed_type(key, package), printed_type(values, package));
+        let key = of.clone().unwrap_or_else(|| key.to_owned());
+        return (of.is_some() || named.is_some())
+            .then(|| format!("map[{key}]{}", named.unwrap_or_else(|| values.to_owned())));
+    }
+    match bare.split_once('.') {
+        // A package is imported under a name of its own: `metav1` is `v1`.
+        Some((import, name)) => {
+            let version = import.rfind('v').filter(|at| import[at + 1..].starts_with(|c: char| c.is_ascii_digit()));
+            Some(format!("{}.{name}", version.map_or(import, |at| &import[at..])))
+        }
+        None if bare.starts_with(|c: char| c.is_ascii_uppercase()) => Some(format!("{package}.{bare}")),
+        None => None,
     }
 }
 

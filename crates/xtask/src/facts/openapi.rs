@@ -92,18 +92,23 @@ fn is_atomic(schema: &Value) -> Option<Value> {
 fn field_fact(schema: &Value, tag: Option<&go::Field>, required: bool, package: Option<&go::Package>) -> Result<Value> {
     let numbers = tag.map(|tag| tag.numbers.clone()).filter(|numbers| !numbers.is_empty());
     let values = tag.zip(package).and_then(|(tag, package)| package.enum_values(&tag.go_type));
+    let of = type_expression(schema)?;
+    let plain = !of.contains('#') || of.ends_with(".Quantity");
+    let go_type = tag.zip(package).and_then(|(tag, package)| go::printed_type(&tag.go_type, package.name()));
     Ok(object([
         ("a", is_atomic(schema)),
         ("d", schema.get("default").cloned()),
         ("e", tag.and_then(|tag| when_empty(schema, tag)).map(|how| json!(how))),
         ("en", values.map(|values| json!(values))),
+        ("g", go_type.filter(|name| plain && name != "resource.Quantity").map(|name| json!(name))),
+        ("i", tag.map(|tag| tag.embedded.join(".")).filter(|path| !path.is_empty()).map(|path| json!(path))),
         ("k", schema.get("x-kubernetes-list-map-keys").cloned()),
         ("l", schema.get("x-kubernetes-list-type").cloned()),
         ("m", schema.get("x-kubernetes-patch-merge-key").cloned()),
         ("n", numbers.map(|numbers| if numbers.len() == 1 { json!(numbers[0]) } else { json!(numbers) })),
         ("r", required.then(|| json!(1))),
         ("s", schema.get("x-kubernetes-patch-strategy").cloned()),
-        ("t", Some(json!(type_expression(schema)?))),
+        ("t", Some(json!(of))),
     ]))
 }
 
