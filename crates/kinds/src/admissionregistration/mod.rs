@@ -6,4 +6,6 @@ pub mod mutating_webhook_configuration;
 pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
-mod webhook;
+pub mod webhook;
+
+mod policy;

@@ -1,8 +1,11 @@
 //! `ValidatingAdmissionPolicyBinding` (admissionregistration.k8s.io/v1): where a ValidatingAdmissionPolicy holds.
 
+use super::policy;
 use crate::columns::{age, column, name, named, param_ref, text};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
+use crate::validate::At;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use serde_json::Value;
 use serde_json::json;
 
@@ -16,9 +19,16 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Declaration {
     schema: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
     generation: Generation::OfSpec,
     columns: Some(COLUMNS),
+    validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn validate(object: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(object).field("spec");
+    policy::binding(&spec, errors);
+    policy::actions(&spec.field("validationActions"), errors);
+}
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {
     head: &[named("Name", 0), column("PolicyName", "string"), column("ParamRef", "string"), column("Age", "string")],
