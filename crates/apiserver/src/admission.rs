@@ -132,10 +132,9 @@ pub async fn mutate(cx: &Cx, operation: Operation, new: &mut Value, old: Option<
         admit::admission::mutate(&request(cx, operation, &name), &view(cx), new, old)?;
         let asked = Asked::new(cx, operation);
         asked.mutate(&name, new, old, &mut rounds).await?;
-        if rounds.second || !rounds.changed {
+        if !rounds.another() {
             return Ok(());
         }
-        rounds.second = true;
     }
 }
 

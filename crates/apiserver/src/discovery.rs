@@ -7,6 +7,7 @@ use kinds::discovery;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
+use crate::aggregate;
 use crate::http::{self as wire, HttpResponse};
 use crate::negotiate::{Accept, Endpoint, Media};
 use crate::query::Query;
@@ -27,14 +28,14 @@ pub fn legacy(server: &Inner, headers: &HeaderMap, query: &Query) -> Result<Http
 pub fn groups(server: &Inner, headers: &HeaderMap, query: &Query) -> Result<HttpResponse, Status> {
     let catalog = server.catalog.load();
     if wants_aggregated(headers) {
-        return aggregated(&discovery::aggregated(&catalog.kinds()));
+        return aggregated(&aggregate::aggregated(server, discovery::aggregated(&catalog.kinds())));
     }
-    plain(headers, query, Some(discovery::group_list(&catalog.kinds())))
+    plain(headers, query, Some(aggregate::groups(server, discovery::group_list(&catalog.kinds()))))
 }
 
 /// `/apis/apps`
 pub fn group(server: &Inner, headers: &HeaderMap, query: &Query, name: &str) -> Result<HttpResponse, Status> {
-    plain(headers, query, discovery::group(&server.catalog.load().kinds(), name))
+    plain(headers, query, aggregate::group(server, name, discovery::group(&server.catalog.load().kinds(), name)))
 }
 
 /// `/api/v1` and `/apis/apps/v1`

@@ -14,7 +14,7 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::strategy::Part;
-use crate::{computed, discovery, health, openapi, respond, route, subresources, verbs};
+use crate::{aggregate, computed, discovery, health, openapi, respond, route, subresources, verbs};
 
 /// Answers a request that authorization has let through.
 pub async fn dispatch(
@@ -24,6 +24,9 @@ pub async fn dispatch(
     query: &Query,
     request: Request<Body>,
 ) -> Result<HttpResponse, Status> {
+    if let Some(registered) = aggregate::of(server, info) {
+        return aggregate::forward(server, &user, &registered, request).await;
+    }
     if !info.is_resource {
         return path(server, info, query, request).await;
     }
@@ -190,7 +193,7 @@ async fn path(
         )),
         ["openapi", "v2"] => openapi::v2(server, headers),
         ["openapi", "v3"] => openapi::index(server),
-        ["openapi", "v3", rest @ ..] => openapi::v3(server, &rest.join("/"), headers, query),
+        ["openapi", "v3", rest @ ..] => openapi::v3(server, &rest.join("/"), headers, query).await,
         [".well-known", "openid-configuration"] => {
             let uri = format!("https://{}:{}/openid/v1/jwks", server.config.advertise_address, server.config.port);
             Ok(wire::json(StatusCode::OK, &server.signer.discovery(&uri)))

@@ -7,6 +7,7 @@
 //! Start with [`server::ApiServer`], then follow a request through `pipeline.rs`, `dispatch.rs` and `verbs/`.
 
 mod admission;
+mod aggregate;
 mod allocate;
 mod authn;
 mod authz;
@@ -53,4 +54,4 @@ mod zero_times;
 pub use admit::UserInfo;
 pub use authn::token::{SECRET_ISSUER, Signer};
 pub use metrics::SyncTimes;
-pub use server::{ApiServer, Config, KubeletClient, StartError};
+pub use server::{ApiServer, Config, FrontProxy, KubeletClient, StartError};

@@ -1,18 +1,22 @@
 //! Objects in the store: kinds to keys, objects to bytes, writes as compare-and-swap on the key's revision.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kinds::Kind;
+use kinds::kind::SchemaSource;
 use machinery::gvk::GroupResource;
 use machinery::status::Status;
 use mvcc::{Compare, DeleteRequest, Op, OpResponse, PutRequest, RangeRequest, Txn};
 use serde_json::Value;
 use store::Store;
+
+use crate::conversion;
+use crate::server::Inner;
 
 /// An object as read: decoded, in the asked kind's version, with its resourceVersion.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ pub struct Stored {
 /// The store, seen as objects.
 pub struct Registry {
     pub store: Arc<dyn Store>,
+    /// Whose webhooks convert objects; set once there is a server.
+    pub server: OnceLock<Weak<Inner>>,
     /// One lease serves all objects of a time to live that are written within a minute.
     leases: Mutex<HashMap<u32, (i64, Timestamp)>>,
 }
@@ -40,7 +46,7 @@ pub fn store_failed(error: store::Error) -> Status {
 
 impl Registry {
     pub fn new(store: Arc<dyn Store>) -> Registry {
-        Registry { store, leases: Mutex::default() }
+        Registry { store, server: OnceLock::new(), leases: Mutex::default() }
     }
 
     /// The store's revision now, which every earlier acknowledged write is at or before.
@@ -52,7 +58,12 @@ impl Registry {
     pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Stored>, Status> {
         let answer = self.store.range(RangeRequest::one(kind.key(namespace, name))).await.map_err(store_failed)?;
         let Some(kv) = answer.kvs.first() else { return Ok(None) };
-        let value = decode(kind, &kv.value, kv.mod_revision)?;
+        let value =
+            crate::cache::decode(&crate::cache::encoded(crate::cache::as_json(kv.value.clone()), kv.mod_revision));
+        let value = match self.converting(kind) {
+            Some(server) => conversion::one(&server, kind, value).await?,
+            None => from_storage(kind, value)?,
+        };
         Ok(Some(Stored { value, revision: kv.mod_revision }))
     }
 
@@ -68,7 +79,11 @@ impl Registry {
 
     async fn put(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
         let lease = self.lease(kind).await?;
-        let put = PutRequest::new(key.to_owned(), encode(kind, value)?).lease(lease);
+        let encoded = match self.converting(kind) {
+            Some(server) => encode(kind, &conversion::to_storage(&server, kind, value.clone()).await?)?,
+            None => encode(kind, value)?,
+        };
+        let put = PutRequest::new(key.to_owned(), encoded).lease(lease);
         let txn = Txn {
             compare: vec![Compare::mod_revision_is(key.to_owned(), revision)],
             success: vec![Op::Put(put)],
@@ -88,6 +103,11 @@ impl Registry {
         let answer = self.store.txn(txn).await.map_err(store_failed)?;
         let deleted = matches!(answer.responses.first(), Some(OpResponse::Delete { deleted: 1, .. }));
         Ok((answer.succeeded && deleted).then_some(answer.revision))
+    }
+
+    /// The server whose webhook is to be asked about a kind's versions, if one is.
+    fn converting(&self, kind: &Kind) -> Option<Arc<Inner>> {
+        kind.webhook_conversion.as_ref().and_then(|_| self.server.get()?.upgrade())
     }
 
     /// `kubernetes/apiserver pkg/storage/etcd3/lease_manager.go: leases are shared by the objects of one minute`.
@@ -118,22 +138,24 @@ pub fn encode(kind: &Kind, value: &Value) -> Result<Bytes, Status> {
     serde_json::to_vec(&stored).map(Bytes::from).map_err(Status::internal)
 }
 
-/// A stored object in the kind's own version.
-pub fn decode(kind: &Kind, bytes: &Bytes, revision: i64) -> Result<Value, Status> {
-    let value = crate::cache::decode(&crate::cache::encoded(crate::cache::as_json(bytes.clone()), revision));
-    from_storage(kind, value)
-}
-
-/// Converts a decoded object from the version it is stored in to the kind's own.
+/// Converts a decoded object from the version it is stored in to the kind's own. A custom one is as the schema has it
+/// today: pruned and defaulted.
 pub fn from_storage(kind: &Kind, mut value: Value) -> Result<Value, Status> {
     if !value.is_object() {
         return Err(Status::internal(format!("unable to decode a stored {}", kind.names.kind)));
     }
     kind.from_storage(&mut value);
+    if let SchemaSource::Custom(schema) = &kind.schema {
+        schema.prune(&mut value);
+        kind.default(&mut value);
+    }
     Ok(value)
 }
 
 /// Whether stored bytes can be sent as they stand.
 pub fn sent_as_stored(kind: &Kind) -> bool {
-    kind.conversion.is_none() && kind.storage_version.0 == kind.group && kind.storage_version.1 == kind.version
+    matches!(kind.schema, SchemaSource::Facts(_))
+        && kind.conversion.is_none()
+        && kind.storage_version.0 == kind.group
+        && kind.storage_version.1 == kind.version
 }

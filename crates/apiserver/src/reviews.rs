@@ -14,9 +14,14 @@ use serde_json::{Value, json};
 use crate::authn::token;
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
+use crate::negotiate::Shape;
 use crate::{authz, codec, respond};
 
 pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
+    if cx.accept.shape != Shape::Whole {
+        // A question has no metadata to show by itself, nor in a table.
+        return Err(respond::not_acceptable());
+    }
     let options = crate::query::WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut review = codec::decode(cx, payload, options.field_validation)?;
     object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);

@@ -1,14 +1,19 @@
 //! Label and field selectors over cached objects.
 
+use std::sync::Arc;
+
 use kinds::Kind;
 use kinds::kind::SchemaSource;
 use machinery::fields::{FieldSelector, not_known, not_supported};
 use machinery::labels::Selector;
 use machinery::status::Status;
+use serde_json::Value;
 
 use crate::cache::Object;
 use crate::catalog;
+use crate::conversion;
 use crate::query::ListOptions;
+use crate::server::Inner;
 
 /// Which of a kind's objects a list or watch wants.
 pub struct Filter {
@@ -36,6 +41,37 @@ impl Filter {
     /// Everything passes.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether it asks for fields that a webhook must be asked for first.
+    pub fn by_converted_fields(&self, kind: &Kind) -> bool {
+        kind.webhook_conversion.is_some() && !self.fields.is_empty()
+    }
+
+    /// The objects that pass, in their order. Those whose fields only a webhook knows are converted together.
+    pub async fn choose(
+        &self,
+        server: &Inner,
+        kind: &Kind,
+        mut objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        if !self.by_converted_fields(kind) {
+            objects.retain(|object| self.matches(kind, object));
+            return Ok(objects);
+        }
+        objects.retain(|object| self.labels.matches(&object.labels));
+        let mut values: Vec<Value> = objects.iter().map(|object| object.value()).collect();
+        conversion::all(server, kind, &mut values).await?;
+        let mut values = values.iter();
+        objects.retain(|object| {
+            let value = values.next().unwrap_or(&Value::Null);
+            self.fields.matches(|field| match field {
+                "metadata.name" => object.name().to_owned(),
+                "metadata.namespace" => object.namespace().to_owned(),
+                _ => catalog::field_value(kind, value, field),
+            })
+        });
+        Ok(objects)
     }
 
     pub fn matches(&self, kind: &Kind, object: &Object) -> bool {

@@ -54,6 +54,8 @@ pub struct Config {
     pub node_ports: (u16, u16),
     /// How the server reaches kubelets; without it logs, exec and the like are refused.
     pub kubelet: Option<KubeletClient>,
+    /// How the server shows itself to other API servers; without it they are told nobody's name.
+    pub front_proxy: Option<FrontProxy>,
     /// Where it is put on record who deletes a pod.
     pub journal: Option<Arc<dyn journal::Journal>>,
     /// What the store is told to fill, for `/metrics`.
@@ -66,6 +68,15 @@ pub struct KubeletClient {
     /// Asked for at each handshake.
     pub certificate: Arc<dyn ResolvesClientCert>,
     /// Empty: a kubelet's certificate is taken as it is, as upstream does without `--kubelet-certificate-authority`.
+    pub ca: Vec<u8>,
+}
+
+/// The certificate by which other API servers believe this one who is asking, and the authority that signs it.
+#[derive(Clone, Debug)]
+pub struct FrontProxy {
+    /// Asked for at each handshake.
+    pub certificate: Arc<dyn ResolvesClientCert>,
+    /// PEM.
     pub ca: Vec<u8>,
 }
 
@@ -83,6 +94,7 @@ impl Default for Config {
             service_cidr: "10.96.0.0/12".to_owned(),
             node_ports: (30000, 32767),
             kubelet: None,
+            front_proxy: None,
             journal: None,
             sync_times: SyncTimes::default(),
         }
@@ -118,6 +130,9 @@ pub struct Inner {
     /// Held while quotas are charged, so that requests do not overtake one another again and again.
     pub quotas: tokio::sync::Mutex<()>,
     pub openapi: crate::openapi::Documents,
+    pub aggregated: crate::aggregate::Documents,
+    /// Verifies whoever says in headers who is asking.
+    pub front_proxy_verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub metrics: Metrics,
     pub health: Health,
     pub gauges: crate::gauges::Gauges,
@@ -151,6 +166,8 @@ impl ApiServer {
         let built_in: Vec<Arc<Kind>> = KINDS.iter().map(|kind| Arc::new((*kind).clone())).collect();
         let (caches, revision) = Caches::load(Arc::clone(&store), &built_in).await?;
         let roots = roots(&config.client_ca)?;
+        let front_proxy_ca = config.front_proxy.as_ref().map(|proxy| proxy.ca.as_slice()).unwrap_or_default();
+        let front_proxy_verifier = client_verifier(&self::roots(front_proxy_ca)?)?;
         let inner = Arc::new(Inner {
             signer: Signer::new(&config.service_account_key, &config.issuer)?,
             client_verifier: client_verifier(&roots)?,
@@ -163,12 +180,15 @@ impl ApiServer {
             caches: Arc::clone(&caches),
             catalog: ArcSwap::from_pointee(Catalog::new(built_in)),
             openapi: crate::openapi::Documents::default(),
+            aggregated: crate::aggregate::Documents::default(),
+            front_proxy_verifier,
             metrics: Metrics::new(&config.sync_times),
             health: Health::new(),
             gauges: crate::gauges::Gauges::default(),
             stop: CancellationToken::new(),
             config,
         });
+        inner.registry.server.get_or_init(|| Arc::downgrade(&inner));
         let stop = inner.stop.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -180,6 +200,7 @@ impl ApiServer {
         crate::crd::start(&inner).await.map_err(|status| StartError::Objects(status.message))?;
         inner.health.done(hook::CUSTOM_RESOURCES);
         crate::startup::write(&inner).await.map_err(|status| StartError::Objects(status.message))?;
+        tokio::spawn(crate::aggregate::follow(Arc::clone(&inner)));
         Ok(ApiServer { inner })
     }
 

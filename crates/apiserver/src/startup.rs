@@ -51,6 +51,7 @@ pub async fn write(server: &Arc<Inner>) -> Result<(), Status> {
     server.health.done(hook::ROLES);
     kubernetes_service(server).await?;
     server.health.done(hook::KUBERNETES_SERVICE);
+    authentication(server).await?;
     Ok(())
 }
 
@@ -179,6 +180,35 @@ async fn kubernetes_service(server: &Arc<Inner>) -> Result<(), Status> {
         "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }],
         "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
     }))
+    .await
+}
+
+/// By what other API servers know this one's clients, and this one itself when it speaks for a user.
+/// `kubernetes/kubernetes pkg/controlplane/controller/clusterauthenticationtrust`.
+async fn authentication(server: &Arc<Inner>) -> Result<(), Status> {
+    let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+    let mut data = serde_json::Map::new();
+    if !server.config.client_ca.is_empty() {
+        data.insert("client-ca-file".to_owned(), json!(text(&server.config.client_ca)));
+    }
+    if let Some(proxy) = &server.config.front_proxy {
+        let known = [
+            ("allowed-names", r#"["front-proxy-client"]"#),
+            ("extra-headers-prefix", r#"["X-Remote-Extra-"]"#),
+            ("group-headers", r#"["X-Remote-Group"]"#),
+            ("uid-headers", r#"["X-Remote-Uid"]"#),
+            ("username-headers", r#"["X-Remote-User"]"#),
+        ];
+        let known = known.iter().map(|(name, value)| (format!("requestheader-{name}"), json!(value)));
+        data.extend(known.chain([("requestheader-client-ca-file".to_owned(), json!(text(&proxy.ca)))]));
+    }
+    put(
+        server,
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": data,
+            "metadata": { "name": "extension-apiserver-authentication", "namespace": "kube-system" },
+        }),
+    )
     .await
 }
 

@@ -64,6 +64,8 @@ impl Kind {
             computed: None,
             storage_version: (Cow::Owned(group), Cow::Owned(text(storage, "/name").to_owned())),
             conversion: None,
+            webhook_conversion: (text(spec, "/conversion/strategy") == "Webhook")
+                .then(|| Arc::new(spec.pointer("/conversion/webhook").cloned().unwrap_or(Value::Null))),
             ttl_seconds: None,
             conditional_defaults: None,
             on_create: None,

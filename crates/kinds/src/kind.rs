@@ -248,6 +248,8 @@ pub struct Kind {
     /// The group and version the object is stored in.
     pub storage_version: (Str, Str),
     pub conversion: Option<Conversion>,
+    /// The `spec.conversion.webhook` of a definition whose versions a webhook converts.
+    pub webhook_conversion: Option<Arc<Value>>,
     /// How long an object lives after its last write.
     pub ttl_seconds: Option<u32>,
     /// Defaults that depend on other fields; the unconditional ones are in the facts.
@@ -399,6 +401,7 @@ impl Declaration {
             computed: self.computed,
             storage_version: (Cow::Borrowed(storage_group), Cow::Borrowed(storage_version)),
             conversion: self.conversion,
+            webhook_conversion: None,
             ttl_seconds: self.ttl_seconds,
             conditional_defaults: self.conditional_defaults,
             on_create: self.on_create,

@@ -80,6 +80,7 @@ pub fn variables(
     let mut variables = HashMap::from([
         ("object".to_owned(), object(new)),
         ("oldObject".to_owned(), object(old)),
+        ("namespaceObject".to_owned(), Val::Null),
         ("request".to_owned(), Val::from_json(&request(subject, matched))),
     ]);
     let own = Val::resource_check(

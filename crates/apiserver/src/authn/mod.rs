@@ -1,6 +1,7 @@
 //! Who is asking: client certificates, ServiceAccount and bootstrap tokens, impersonation, or nobody in particular.
 
 pub mod bootstrap;
+mod front_proxy;
 pub mod impersonation;
 pub mod token;
 pub mod x509;
@@ -27,6 +28,9 @@ pub async fn authenticate(server: &Inner, peer: &Peer, headers: &mut HeaderMap) 
         Peer::InProcess(user) => return Ok(user.clone()),
         Peer::Tls(chain) => chain,
     };
+    if let Some(user) = front_proxy::user(server, chain, headers) {
+        return Ok(user);
+    }
     if !chain.is_empty() {
         match x509::user(server, chain) {
             Ok(user) => return Ok(user),

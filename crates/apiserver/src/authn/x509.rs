@@ -97,6 +97,13 @@ pub fn user(server: &Inner, chain: &[CertificateDer<'static>]) -> Result<UserInf
     Ok(user)
 }
 
+/// The name that a certificate is for.
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let mut names = certificate.subject().iter_common_name();
+    names.find_map(|name| name.as_str().ok().map(str::to_owned))
+}
+
 fn sha2_hex(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -10,7 +10,7 @@ use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
-use super::{Objects, Rounds};
+use super::{Memory, Objects, Rounds};
 use crate::context::Cx;
 use crate::subresources::scale;
 
@@ -98,14 +98,26 @@ impl<'a> Asked<'a> {
         }
         let subject = self.subject(name);
         let Some(paths) = self.scale() else {
-            return super::mutate(self.cx, &subject, Some(new), old, rounds).await;
+            return self.change(&subject, new, old, rounds).await;
         };
         let (mut scaled, old) = (scale::scale_of(new, paths), old.map(|old| scale::scale_of(old, paths)));
-        super::mutate(self.cx, &subject, Some(&mut scaled), old.as_ref(), rounds).await?;
-        if let Some(replicas) = scaled.pointer("/spec/replicas").filter(|_| rounds.changed) {
+        self.change(&subject, &mut scaled, old.as_ref(), rounds).await?;
+        if let Some(replicas) = scaled.pointer("/spec/replicas").filter(|_| rounds.changed()) {
             object::put(new, &paths.spec.split('.').collect::<Vec<_>>(), replicas.clone());
         }
         Ok(())
+    }
+
+    /// Policies before webhooks, each with a memory of its own.
+    async fn change(
+        &self,
+        subject: &Subject<'_>,
+        new: &mut Value,
+        old: Option<&Value>,
+        rounds: &mut Rounds,
+    ) -> Result<(), Status> {
+        super::policies::mutate(self.cx, subject, new, old, &mut rounds.policies).await?;
+        super::mutate(self.cx, subject, Some(new), old, &mut rounds.webhooks).await
     }
 
     /// The same where there is no object to change.
@@ -113,7 +125,7 @@ impl<'a> Asked<'a> {
         if self.is_settled() {
             return Ok(());
         }
-        super::mutate(self.cx, &self.subject(name), None, old, &mut Rounds::default()).await
+        super::mutate(self.cx, &self.subject(name), None, old, &mut Memory::default()).await
     }
 
     /// Asks whether the request may be.
@@ -123,6 +135,8 @@ impl<'a> Asked<'a> {
         }
         let (new, old) = (new.map(|new| self.seen(new)), old.map(|old| self.seen(old)));
         let objects = Objects { new: new.as_deref(), old: old.as_deref() };
-        super::validate(self.cx, &self.subject(name), objects).await
+        let subject = self.subject(name);
+        super::policies::validate(self.cx, &subject, objects).await?;
+        super::validate(self.cx, &subject, objects).await
     }
 }

@@ -6,6 +6,7 @@
 mod around;
 mod asked;
 pub mod call;
+mod policies;
 mod versions;
 
 use std::collections::BTreeSet;
@@ -32,22 +33,43 @@ pub struct Objects<'a> {
     pub old: Option<&'a Value>,
 }
 
-/// What is remembered between the two rounds of mutation.
-/// `kubernetes/apiserver pkg/admission/plugin/webhook/mutating/reinvocationcontext.go`.
+/// The two rounds of mutation: the second is due when somebody has changed the object in the first.
 #[derive(Default)]
 pub struct Rounds {
+    pub policies: Memory,
+    pub webhooks: Memory,
+}
+
+impl Rounds {
+    pub fn changed(&self) -> bool {
+        self.policies.changed || self.webhooks.changed
+    }
+
+    /// Whether a second round is due; it is begun.
+    pub fn another(&mut self) -> bool {
+        let due = self.changed() && !self.webhooks.second;
+        self.policies.second = true;
+        self.webhooks.second = true;
+        due
+    }
+}
+
+/// What policies, or webhooks, remember between the two rounds.
+/// `kubernetes/apiserver pkg/admission/plugin/webhook/mutating/reinvocationcontext.go`.
+#[derive(Default)]
+pub struct Memory {
     /// Who was asked and wants to be asked again when others change the object.
     asked: BTreeSet<String>,
     /// Who is to be asked in the second round.
     again: BTreeSet<String>,
     /// What the first round ended with.
     left: Option<Value>,
-    pub second: bool,
+    second: bool,
     /// Somebody changed the object: a second round is due.
-    pub changed: bool,
+    changed: bool,
 }
 
-impl Rounds {
+impl Memory {
     fn all_again(&mut self) {
         self.again.append(&mut self.asked);
     }
@@ -110,7 +132,7 @@ pub async fn mutate(
     subject: &Subject<'_>,
     new: Option<&mut Value>,
     old: Option<&Value>,
-    rounds: &mut Rounds,
+    rounds: &mut Memory,
 ) -> Result<(), Status> {
     let configurations = configurations(cx, "mutatingwebhookconfigurations");
     if configurations.is_empty() || subject.is_exempt() {

@@ -54,22 +54,21 @@ pub async fn back(cx: &Cx, subject: &Subject<'_>, from: &GroupVersionKind, value
     conversion::between(&cx.server, &from, &to, value).await
 }
 
-/// A changed object decoded again: of the right types, without unknown fields, defaulted.
-pub fn settled(cx: &Cx, subject: &Subject<'_>, mut value: Value) -> Result<Value, Status> {
+/// A changed object decoded again, where it is one of the request's own kind.
+pub fn settled(cx: &Cx, subject: &Subject<'_>, value: Value) -> Result<Value, Status> {
     let own = GroupVersionKind::new(cx.kind.group.as_ref(), cx.kind.version.as_ref(), cx.kind.names.kind.as_ref());
-    if subject.kind != own {
-        return Ok(value);
+    typed(Some(&cx.kind).filter(|_| subject.kind == own).map(AsRef::as_ref), value)
+}
+
+/// An object of the right types, without unknown fields, defaulted; any JSON where the kind is not known.
+pub fn typed(kind: Option<&Kind>, mut value: Value) -> Result<Value, Status> {
+    let Some(kind) = kind else { return Ok(value) };
+    match &kind.schema {
+        SchemaSource::Facts(_) => value = decode::value(value, &kind.schema()).map_err(Status::internal)?.value,
+        SchemaSource::Custom(schema) => drop(schema.prune(&mut value)),
     }
-    match &cx.kind.schema {
-        SchemaSource::Facts(_) => {
-            value = decode::value(value, &cx.kind.schema()).map_err(Status::internal)?.value;
-        }
-        SchemaSource::Custom(schema) => {
-            schema.prune(&mut value);
-        }
-    }
-    value["apiVersion"] = Value::String(cx.kind.api_version());
-    value["kind"] = Value::String(cx.kind.names.kind.to_string());
-    strategy::default(&cx.kind, &mut value);
+    value["apiVersion"] = Value::String(kind.api_version());
+    value["kind"] = Value::String(kind.names.kind.to_string());
+    strategy::default(kind, &mut value);
     Ok(value)
 }

@@ -87,11 +87,15 @@ pub fn index(server: &Inner) -> Result<HttpResponse, Status> {
         let url = format!("/openapi/v3/{path}?hash={}", hash(server, &path, &kinds));
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
+    crate::aggregate::index(server, &mut paths);
     Ok(wire::json(StatusCode::OK, &json!({ "paths": paths })))
 }
 
 /// `/openapi/v3/apis/apps/v1`
-pub fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) -> Result<HttpResponse, Status> {
+pub async fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) -> Result<HttpResponse, Status> {
+    if let Some(document) = crate::aggregate::openapi(server, path).await {
+        return Ok(wire::json(StatusCode::OK, &document?));
+    }
     let Some(kinds) = by_path(server).remove(path) else { return Ok(crate::dispatch::not_a_path()) };
     json_only(headers)?;
     let hash = hash(server, path, &kinds);

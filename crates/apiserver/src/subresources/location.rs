@@ -14,7 +14,7 @@ use crate::server::Inner;
 use crate::subresources::proxy::{fetch, kubelet, text};
 
 /// The label by which an EndpointSlice names its service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The address behind the request's `[scheme:]name[:port]`. Only a kubelet is shown the server's client certificate;
 /// the certificate of anything else is taken as it is.
@@ -137,7 +137,12 @@ fn port_name(service: &Value, number: u16) -> Option<String> {
 
 /// The ready addresses of a service's named port that `valid` lets pass.
 /// `kubernetes/apiserver pkg/util/proxy/proxy.go: RandomEndpoint`.
-fn ready(slices: &[Arc<EndpointSlice>], service: &str, port: &str, valid: impl Fn(&Endpoint) -> bool) -> Vec<Address> {
+pub fn ready(
+    slices: &[Arc<EndpointSlice>],
+    service: &str,
+    port: &str,
+    valid: impl Fn(&Endpoint) -> bool,
+) -> Vec<Address> {
     let mut found = Vec::new();
     for slice in slices {
         let labels = slice.metadata.labels.as_ref();

@@ -8,7 +8,7 @@ mod finalize;
 mod links;
 pub mod location;
 mod messages;
-mod proxy;
+pub mod proxy;
 pub mod scale;
 mod token;
 

@@ -11,6 +11,7 @@ use kinds::Subresource;
 use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::admission::{self, Operation};
 use crate::authz;
@@ -231,8 +232,26 @@ fn to_root(request: &Request<Body>) -> Option<HttpResponse> {
     Some(response)
 }
 
-async fn send(cx: &Cx, upstream: &Upstream, mut request: Request<Body>) -> Result<HttpResponse, Status> {
+async fn send(cx: &Cx, upstream: &Upstream, request: Request<Body>) -> Result<HttpResponse, Status> {
     let stream = dial::connect(&cx.server, &upstream.address, upstream.security).await?;
+    let upgrade = wants_upgrade(request.headers());
+    let mut answer = exchange(stream, request, |request| outgoing(upstream, request, upgrade)).await?;
+    if let Some(links) = upstream.links.as_ref().filter(|_| answer.status() != StatusCode::SWITCHING_PROTOCOLS) {
+        let body = std::mem::replace(answer.body_mut(), crate::http::empty());
+        *answer.body_mut() = links.rewrite(answer.headers_mut(), body);
+    }
+    Ok(answer)
+}
+
+/// The same request on another connection, as `outgoing` makes it, and its answer; an upgrade is tunnelled.
+pub async fn exchange<S>(
+    stream: S,
+    mut request: Request<Body>,
+    outgoing: impl FnOnce(Request<Body>) -> Result<Request<Body>, Status>,
+) -> Result<HttpResponse, Status>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Status::internal)?;
     tokio::spawn(async move {
@@ -242,7 +261,7 @@ async fn send(cx: &Cx, upstream: &Upstream, mut request: Request<Body>) -> Resul
     });
     let upgrade = wants_upgrade(request.headers());
     let client = upgrade.then(|| hyper::upgrade::on(&mut request));
-    let outgoing = outgoing(upstream, request, upgrade)?;
+    let outgoing = outgoing(request)?;
     let mut answer = sender
         .send_request(outgoing)
         .await
@@ -257,10 +276,7 @@ async fn send(cx: &Cx, upstream: &Upstream, mut request: Request<Body>) -> Resul
     }
     let (mut parts, body) = answer.into_parts();
     strip_hop_headers(&mut parts.headers);
-    let mut body = body.map_err(|error| -> BoxError { Box::new(error) }).boxed_unsync();
-    if let Some(links) = &upstream.links {
-        body = links.rewrite(&mut parts.headers, body);
-    }
+    let body = body.map_err(|error| -> BoxError { Box::new(error) }).boxed_unsync();
     Ok(http::Response::from_parts(parts, body))
 }
 
@@ -271,6 +287,22 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .any(|value| value.to_ascii_lowercase().contains("upgrade"))
+}
+
+/// The same request for another server: at `host`, without the caller's credentials.
+pub fn handed_on(request: Request<Body>, host: &str) -> Result<Request<Body>, Status> {
+    let upgrade = wants_upgrade(request.headers());
+    let (mut parts, body) = request.into_parts();
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    parts.uri = target.parse::<Uri>().map_err(Status::internal)?;
+    parts.version = http::Version::HTTP_11;
+    if !upgrade {
+        strip_hop_headers(&mut parts.headers);
+    }
+    parts.headers.remove(http::header::AUTHORIZATION);
+    parts.headers.insert(HOST, HeaderValue::from_str(host).map_err(Status::internal)?);
+    parts.extensions = http::Extensions::new();
+    Ok(Request::from_parts(parts, body))
 }
 
 /// The same request for the next server: its path and host, and none of the caller's credentials.

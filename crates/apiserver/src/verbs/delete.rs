@@ -321,5 +321,5 @@ pub async fn delete_collection(cx: &Cx, payload: &Payload) -> Result<HttpRespons
             _ => {}
         }
     }
-    list::write(cx, &page)
+    list::write(cx, &page).await
 }

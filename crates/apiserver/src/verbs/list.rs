@@ -19,7 +19,7 @@ use crate::http::HttpResponse;
 use crate::negotiate::{Media, Shape};
 use crate::query::{ListOptions, VersionMatch};
 use crate::select::Filter;
-use crate::{http as wire, registry, respond};
+use crate::{conversion, http as wire, registry, respond};
 
 /// The token upstream writes: version, revision, and the first key of the next page, relative to what is listed (the
 /// kind, or its objects in one namespace). Anybody can write one, so it may only lead to what the request may list.
@@ -42,7 +42,7 @@ pub struct Page {
 
 pub async fn list(cx: &Cx) -> Result<HttpResponse, Status> {
     match page(cx).await? {
-        Ok(page) => write(cx, &page),
+        Ok(page) => write(cx, &page).await,
         Err(expired) => Ok(expired),
     }
 }
@@ -85,7 +85,7 @@ async fn read(cx: &Cx, options: &ListOptions, filter: &Filter) -> Result<Result<
     // Everything up to what was observed before is in the cache afterwards, and maybe more.
     let observed = cx.server.caches.observed();
     let (mut objects, applied) = cache.list(&cx.info.namespace);
-    objects.retain(|object| filter.matches(&cx.kind, object));
+    objects = filter.choose(&cx.server, &cx.kind, objects).await?;
     Ok(Ok(cut(cx, objects, options.limit, observed.max(applied), filter)))
 }
 
@@ -121,7 +121,8 @@ async fn continued(
     let observed = cx.server.caches.observed();
     let (mut objects, applied) = cache.list(&cx.info.namespace);
     let start = format!("{}{}", within(cx), token.start);
-    objects.retain(|object| object.key >= start && filter.matches(&cx.kind, object));
+    objects.retain(|object| object.key >= start);
+    objects = filter.choose(&cx.server, &cx.kind, objects).await?;
     Ok(Ok(cut(cx, objects, options.limit, observed.max(applied), filter)))
 }
 
@@ -151,10 +152,9 @@ async fn at_revision(
     for kv in &answer.kvs {
         let key = String::from_utf8_lossy(kv.key.get(cache.prefix.len()..).unwrap_or_default()).into_owned();
         let object = Object::new(key, kv.value.clone(), kv.mod_revision, &cache.fields).map_err(Status::internal)?;
-        if filter.matches(&cx.kind, &object) {
-            objects.push(Arc::new(object));
-        }
+        objects.push(Arc::new(object));
     }
+    let objects = filter.choose(&cx.server, &cx.kind, objects).await?;
     Ok(Ok(cut(cx, objects, options.limit, revision, filter)))
 }
 
@@ -218,16 +218,15 @@ fn list_meta(cx: &Cx, page: &Page) -> Value {
 }
 
 /// A page in the form asked for.
-pub fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
+pub async fn write(cx: &Cx, page: &Page) -> Result<HttpResponse, Status> {
     let meta = list_meta(cx, page);
     let whole = |media| cx.accept.shape == Shape::Whole && cx.accept.media == media;
     if whole(Media::Json) && registry::sent_as_stored(&cx.kind) {
         return write_through(cx, page, &meta);
     }
     let mut values = Vec::with_capacity(page.objects.len());
-    for object in &page.objects {
-        values.push(registry::from_storage(&cx.kind, object.value())?);
-    }
+    values.extend(page.objects.iter().map(|object| object.value()));
+    conversion::all(&cx.server, &cx.kind, &mut values).await?;
     if whole(Media::Protobuf) {
         return write_protobuf(cx, &meta, &values);
     }

@@ -24,7 +24,7 @@ use crate::query::ListOptions;
 use crate::select::Filter;
 use crate::server::Inner;
 use crate::verbs::list::parse_revision;
-use crate::{registry, respond, table};
+use crate::{conversion, registry, respond, table};
 
 /// `kubernetes/apiserver pkg/storage/cacher: defaultBookmarkFrequency`.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
     }
     let mut events = Events::new(cx, cache, filter, &options);
     if initial {
-        events.start_with_state(options.send_initial_events == Some(true));
+        events.start_with_state(options.send_initial_events == Some(true)).await;
     } else if let Err(floor) = events.start_after(named) {
         let status = Status::expired(format!("too old resource version: {named} ({floor})"));
         return Ok(answer(cx, wire::full(error_event(cx.accept.media, &status))));
@@ -161,13 +161,13 @@ impl Events {
     }
 
     /// Begins with the objects there are, as if each were new; `marked` tells where they end.
-    fn start_with_state(&mut self, marked: bool) {
+    async fn start_with_state(&mut self, marked: bool) {
         let observed = self.server.caches.observed();
         let (objects, applied, cursor) = self.cache.snapshot(&self.namespace);
         let mut out = Vec::new();
-        for object in objects {
-            if self.filter.matches(&self.kind, &object) {
-                self.event(&mut out, "ADDED", &object.encoded);
+        for object in &objects {
+            if let Some(object) = self.inside(Some(object)).await {
+                self.event(&mut out, "ADDED", &object.encoded).await;
             }
         }
         if marked && self.bookmarks {
@@ -194,7 +194,7 @@ impl Events {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let batch = match cache.next(&mut cursor, BATCH) {
-                Next::Changes(changes) => self.lines(&changes),
+                Next::Changes(changes) => self.lines(&changes).await,
                 Next::Lost => {
                     self.over = true;
                     return Some(error_event(self.accept.media, &Status::expired("too old resource version")));
@@ -230,17 +230,18 @@ impl Events {
         }
     }
 
-    fn lines(&mut self, changes: &[Change]) -> Vec<u8> {
+    async fn lines(&mut self, changes: &[Change]) -> Vec<u8> {
         let mut out = Vec::new();
         for change in changes {
-            let inside = |object: &Option<Arc<Object>>| object.as_ref().filter(|object| self.concerns(object)).cloned();
-            match (inside(&change.previous), inside(&change.current)) {
-                (None, Some(now)) => self.event(&mut out, "ADDED", &now.encoded),
-                (Some(_), Some(now)) => self.event(&mut out, "MODIFIED", &now.encoded),
+            let before = self.inside(change.previous.as_ref()).await;
+            let now = self.inside(change.current.as_ref()).await;
+            match (before, now) {
+                (None, Some(now)) => self.event(&mut out, "ADDED", &now.encoded).await,
+                (Some(_), Some(now)) => self.event(&mut out, "MODIFIED", &now.encoded).await,
                 (Some(before), None) => {
                     // What was there, at the revision at which it left.
                     let gone = crate::cache::encoded(before.encoded.bytes.clone(), change.revision);
-                    self.event(&mut out, "DELETED", &gone);
+                    self.event(&mut out, "DELETED", &gone).await;
                 }
                 (None, None) => {}
             }
@@ -248,17 +249,28 @@ impl Events {
         out
     }
 
-    fn concerns(&self, object: &Object) -> bool {
-        (self.namespace.is_empty() || !self.kind.namespaced() || object.namespace() == self.namespace)
-            && self.filter.matches(&self.kind, object)
+    /// What the watch is about. What cannot be converted is as if it were not there.
+    async fn inside(&self, object: Option<&Arc<Object>>) -> Option<Arc<Object>> {
+        let everywhere = self.namespace.is_empty() || !self.kind.namespaced();
+        let object = object.filter(|object| everywhere || object.namespace() == self.namespace)?;
+        if !self.filter.by_converted_fields(&self.kind) {
+            return self.filter.matches(&self.kind, object).then(|| Arc::clone(object));
+        }
+        match self.filter.choose(&self.server, &self.kind, vec![Arc::clone(object)]).await {
+            Ok(mut chosen) => chosen.pop(),
+            Err(status) => {
+                tracing::error!(error = %status.message, prefix = %self.cache.prefix, "a stored object cannot be selected");
+                None
+            }
+        }
     }
 
-    fn event(&mut self, out: &mut Vec<u8>, what: &str, object: &Encoded) {
+    async fn event(&mut self, out: &mut Vec<u8>, what: &str, object: &Encoded) {
         let start = out.len();
         let written = if self.as_stored {
             write_stored_event(out, what, object)
         } else {
-            self.shaped(object).and_then(|value| write_event(out, self.accept.media, what, &value))
+            self.shaped(object).await.and_then(|value| write_event(out, self.accept.media, what, &value))
         };
         match written {
             Ok(()) => {
@@ -271,8 +283,8 @@ impl Events {
         }
     }
 
-    fn shaped(&mut self, object: &Encoded) -> Result<Value, Status> {
-        let value = registry::from_storage(&self.kind, crate::cache::decode(object))?;
+    async fn shaped(&mut self, object: &Encoded) -> Result<Value, Status> {
+        let value = conversion::one(&self.server, &self.kind, crate::cache::decode(object)).await?;
         Ok(match self.accept.shape {
             Shape::Whole => value,
             Shape::Metadata | Shape::MetadataList => respond::partial(&value),

@@ -13,7 +13,7 @@ use super::support::{Cluster, Identity, served};
 use super::{MAPS, Server, call, delete, get, map, send, words};
 
 /// Serves a function of documents over HTTPS; answers its port.
-pub async fn serve_json(identity: &Identity, answer: fn(&str, &Value) -> Value) -> u16 {
+pub async fn serve_json(identity: &Identity, answer: fn(&http::request::Parts, &Value) -> Value) -> u16 {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(tls.with_no_client_auth().with_cert_resolver(served(identity))));
@@ -25,10 +25,10 @@ pub async fn serve_json(identity: &Identity, answer: fn(&str, &Value) -> Value) 
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
-                    let path = request.uri().path().to_owned();
-                    let bytes = request.into_body().collect().await.unwrap().to_bytes();
-                    let given: Value = serde_json::from_slice(&bytes).unwrap();
-                    let text = answer(&path, &given).to_string();
+                    let (parts, body) = request.into_parts();
+                    let bytes = body.collect().await.unwrap().to_bytes();
+                    let given: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                    let text = answer(&parts, &given).to_string();
                     Ok::<_, std::convert::Infallible>(http::Response::new(apiserver::http::full(text)))
                 });
                 let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -40,10 +40,10 @@ pub async fn serve_json(identity: &Identity, answer: fn(&str, &Value) -> Value) 
 }
 
 /// Labels what is made, and refuses what is called `no`.
-fn review(path: &str, review: &Value) -> Value {
+fn review(asked: &http::request::Parts, review: &Value) -> Value {
     let request = &review["request"];
     let mut response = json!({ "uid": request["uid"], "allowed": true });
-    match path {
+    match asked.uri.path() {
         "/label" if request["operation"] == "DELETE" => {}
         "/label" => {
             assert_eq!(request["kind"], json!({"group": "", "version": "v1", "kind": "ConfigMap"}));

@@ -7,11 +7,14 @@ mod documents;
 mod figures;
 mod hooks;
 mod lists;
+mod policies;
 mod protobuf;
+mod remote;
 mod rights;
 mod subresources;
 #[path = "../support/mod.rs"]
 mod support;
+mod versions;
 
 use bytes::Bytes;
 use futures::StreamExt;

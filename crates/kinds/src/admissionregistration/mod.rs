@@ -7,4 +7,6 @@ mod policy;
 pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
-mod webhook;
+pub mod webhook;
+
+mod policy;

@@ -1,5 +1,6 @@
 //! `MutatingAdmissionPolicy` (admissionregistration.k8s.io/v1): changes to incoming objects, written in CEL.
 
+use super::policy;
 use crate::columns::{age, column, count, name, named, param_kind};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
 use crate::validate::At;
@@ -23,14 +24,18 @@ pub static MUTATING_ADMISSION_POLICY: Kind = Declaration {
 }
 .build();
 
-fn validate(policy: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
-    let spec = At::root(policy).field("spec");
-    super::policy::policy(&spec, errors);
+fn validate(object: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(object).field("spec");
+    let known = policy::policy(&spec, errors);
     let mutations = spec.field("mutations");
     if mutations.is_empty() {
         mutations.required(errors, "mutations must contain at least one item");
     }
-    spec.field("reinvocationPolicy").required_one_of(&["IfNeeded", "Never"], errors);
+    mutations.items().for_each(|one| policy::mutation(&one, &known, errors));
+    let again = spec.field("reinvocationPolicy");
+    if again.must_be_set(errors) {
+        again.one_of(&["IfNeeded", "Never"], errors);
+    }
 }
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {

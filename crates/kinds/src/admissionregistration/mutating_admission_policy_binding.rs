@@ -1,5 +1,6 @@
 //! `MutatingAdmissionPolicyBinding` (admissionregistration.k8s.io/v1): where a MutatingAdmissionPolicy holds.
 
+use super::policy;
 use crate::columns::{age, column, name, named, param_ref, text};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
 use crate::validate::At;
@@ -23,8 +24,8 @@ pub static MUTATING_ADMISSION_POLICY_BINDING: Kind = Declaration {
 }
 .build();
 
-fn validate(binding: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
-    super::policy::bound_policy(&At::root(binding).field("spec"), errors);
+fn validate(object: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    policy::binding(&At::root(object).field("spec"), errors);
 }
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {

@@ -1,8 +1,10 @@
 //! `ValidatingAdmissionPolicy` (admissionregistration.k8s.io/v1): conditions on incoming objects, written in CEL.
 
+use super::policy;
 use crate::columns::{age, column, count, name, named, param_kind};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str, Subresource};
 use crate::validate::At;
+use crate::validate::expressions::expression;
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
 use serde_json::Value;
@@ -25,19 +27,19 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Declaration {
 }
 .build();
 
-fn validate(policy: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
-    let spec = At::root(policy).field("spec");
-    super::policy::policy(&spec, errors);
+fn validate(object: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(object).field("spec");
+    let known = policy::policy(&spec, errors);
     let (validations, annotations) = (spec.field("validations"), spec.field("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
-        for either in [&validations, &annotations] {
-            either.required(errors, "validations or auditAnnotations must contain at least one item");
-        }
+        validations.required(errors, "validations or auditAnnotations must contain at least one item");
+        annotations.required(errors, "validations or auditAnnotations must contain at least one item");
     }
-    for expression in validations.items().map(|validation| validation.field("expression")) {
-        if expression.text().trim().is_empty() {
-            expression.required(errors, "expression is not specified");
-        }
+    validations.items().for_each(|one| policy::validation(&one, &known, errors));
+    for annotation in annotations.items() {
+        annotation.field("key").must_be_set(errors);
+        let value = annotation.field("valueExpression");
+        expression(&value, "valueExpression is not specified", &policy::names_of(&known), errors);
     }
 }
 

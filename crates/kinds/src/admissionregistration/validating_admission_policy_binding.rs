@@ -1,5 +1,6 @@
 //! `ValidatingAdmissionPolicyBinding` (admissionregistration.k8s.io/v1): where a ValidatingAdmissionPolicy holds.
 
+use super::policy;
 use crate::columns::{age, column, name, named, param_ref, text};
 use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope, Str};
 use crate::validate::At;
@@ -23,25 +24,10 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Declaration {
 }
 .build();
 
-fn validate(binding: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
-    let spec = At::root(binding).field("spec");
-    super::policy::bound_policy(&spec, errors);
-    let actions = spec.field("validationActions");
-    if actions.is_empty() {
-        actions.required(errors, "");
-    }
-    let mut seen = Vec::new();
-    for action in actions.items() {
-        action.one_of(&["Audit", "Deny", "Warn"], errors);
-        if seen.contains(&action.text()) {
-            action.duplicate(errors);
-        }
-        seen.push(action.text());
-    }
-    if seen.contains(&"Deny") && seen.contains(&"Warn") {
-        let why = "repeating the same validation failure information in the API response and headers serves no purpose";
-        actions.invalid(errors, format!("must not contain both Deny and Warn ({why})"));
-    }
+fn validate(object: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
+    let spec = At::root(object).field("spec");
+    policy::binding(&spec, errors);
+    policy::actions(&spec.field("validationActions"), errors);
 }
 
 const COLUMNS: BuiltInColumns = BuiltInColumns {

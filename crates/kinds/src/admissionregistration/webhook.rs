@@ -42,7 +42,7 @@ pub fn webhook_rules(webhook: &At, errors: &mut FieldErrors) {
 }
 
 /// How a webhook is reached.
-fn client(at: &At, errors: &mut FieldErrors) {
+pub fn client(at: &At, errors: &mut FieldErrors) {
     match (at.set("url"), at.set("service")) {
         (Some(url), None) => {
             if let Some((scheme, _)) = url.text().split_once("://").filter(|(scheme, _)| *scheme != "https") {
@@ -62,7 +62,7 @@ fn client(at: &At, errors: &mut FieldErrors) {
     }
 }
 
-fn rule(at: &At, errors: &mut FieldErrors) {
+pub fn rule(at: &At, errors: &mut FieldErrors) {
     let operations = at.field("operations");
     operations.must_be_set(errors);
     if operations.count() > 1 && operations.texts().contains(&"*") {

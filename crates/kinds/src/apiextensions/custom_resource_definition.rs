@@ -195,7 +195,20 @@ fn validate_versions(spec: &At, stored: &At, errors: &mut FieldErrors) {
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         preserve.invalid(errors, detail);
     }
-    spec.fields(&["conversion", "strategy"]).optional_one_of(&["None", "Webhook"], errors);
+    let conversion = spec.field("conversion");
+    conversion.field("strategy").optional_one_of(&["None", "Webhook"], errors);
+    if conversion.field("strategy").text() == "Webhook" {
+        match conversion.fields(&["webhook", "clientConfig"]) {
+            config if config.is_set() => crate::admissionregistration::webhook::client(&config, errors),
+            config => config.required(errors, "required when strategy is set to Webhook"),
+        }
+        let versions = conversion.fields(&["webhook", "conversionReviewVersions"]);
+        if versions.is_empty() {
+            versions.required(errors, "");
+        } else if !versions.texts().iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
+            versions.invalid(errors, "must include at least one of v1, v1beta1");
+        }
+    }
 }
 
 fn defaults(definition: &mut Value) {

@@ -1,6 +1,7 @@
 //! `APIService` (apiregistration.k8s.io/v1): a group and version served by another API server.
 
 use crate::columns::{age, column, condition, name, named, text};
+use crate::defaults::set_missing;
 use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Scope, Str, Subresource};
 use crate::validate::At;
 use base64::Engine as _;
@@ -23,10 +24,18 @@ pub static API_SERVICE: Kind = Declaration {
     name_rule: NameRule::PathSegment,
     storage_prefix: "apiregistration.k8s.io/apiservices",
     columns: Some(COLUMNS),
+    conditional_defaults: Some(defaults),
     validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+fn defaults(object: &mut Value) {
+    let service = object.pointer_mut("/spec/service").and_then(Value::as_object_mut);
+    if let Some(service) = service {
+        set_missing(service, "port", json!(443));
+    }
+}
 
 const GROUP_PRIORITY_MAX: i64 = 20_000;
 const VERSION_PRIORITY_MAX: i64 = 1_000;

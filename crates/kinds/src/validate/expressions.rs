@@ -11,7 +11,8 @@ use super::At;
 const CONDITIONS_MAX: usize = 64;
 
 /// What every expression of admission may name.
-pub const VARIABLES: [&str; 5] = ["object", "oldObject", "request", "authorizer", "authorizer.requestResource"];
+pub const VARIABLES: [&str; 6] =
+    ["object", "oldObject", "request", "namespaceObject", "authorizer", "authorizer.requestResource"];
 
 /// An expression that must be there and compile.
 pub fn expression(at: &At, missing: &str, variables: &[&str], errors: &mut FieldErrors) {

@@ -32,6 +32,7 @@ pub(super) fn of_text(text: &str, name: &str, args: &[Val]) -> Outcome {
             let count = usize::try_from(*count).unwrap_or(usize::MAX);
             Ok(texts(regex(pattern)?.find_iter(text).take(count).map(|found| found.as_str())))
         }
+        ("format", [Val::List(items)]) => format(text, items),
         ("lowerAscii", []) => Ok(Val::text(text.to_ascii_lowercase())),
         ("upperAscii", []) => Ok(Val::text(text.to_ascii_uppercase())),
         ("trim", []) => Ok(Val::text(text.trim())),
@@ -54,6 +55,89 @@ pub(super) fn of_text(text: &str, name: &str, args: &[Val]) -> Outcome {
         ("split", [Val::Text(by), Val::Int(count)]) => Ok(split(text, by, *count)),
         _ => no_overload(),
     }
+}
+
+/// `'%s has %d'.format(['x', 1])`: the clauses of CEL's string extension.
+/// `github.com/google/cel-go ext/formatting.go`.
+fn format(text: &str, items: &[Val]) -> Outcome {
+    let mut out = String::new();
+    let (mut rest, mut items) = (text.chars(), items.iter().enumerate());
+    while let Some(next) = rest.next() {
+        if next != '%' {
+            out.push(next);
+            continue;
+        }
+        let mut clause = rest.next();
+        if clause == Some('%') {
+            out.push('%');
+            continue;
+        }
+        let mut precision = None;
+        if clause == Some('.') {
+            let digits: String = rest.as_str().chars().take_while(char::is_ascii_digit).collect();
+            rest = rest.as_str()[digits.len()..].chars();
+            precision = digits.parse::<usize>().ok();
+            clause = rest.next();
+        }
+        let Some((at, item)) = items.next() else {
+            return fail(format!("could not parse formatting clause: index {} out of range", count(text)));
+        };
+        match clause.and_then(|clause| shown(clause, precision, item)) {
+            Some(shown) => out.push_str(&shown),
+            None => return fail(format!("error during formatting: could not format argument {at}")),
+        }
+    }
+    Ok(Val::text(out))
+}
+
+fn count(text: &str) -> usize {
+    text.matches('%').count().saturating_sub(1)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a float was asked for")]
+fn shown(clause: char, precision: Option<usize>, item: &Val) -> Option<String> {
+    let float = match item {
+        Val::Double(value) => Some(*value),
+        Val::Int(value) => Some(*value as f64),
+        Val::Uint(value) => Some(*value as f64),
+        _ => None,
+    };
+    let precision = precision.unwrap_or(6);
+    Some(match (clause, item) {
+        ('s', item) => text_of(item)?,
+        ('d', Val::Int(value)) => value.to_string(),
+        ('d', Val::Uint(value)) => value.to_string(),
+        ('f', _) => format!("{:.precision$}", float?),
+        ('e', _) => {
+            let scientific = format!("{:.precision$e}", float?);
+            let (digits, exponent) = scientific.split_once('e')?;
+            let exponent: i32 = exponent.parse().ok()?;
+            format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        }
+        ('b', Val::Int(value)) => format!("{value:b}"),
+        ('b', Val::Bool(value)) => u8::from(*value).to_string(),
+        ('o', Val::Int(value)) => format!("{value:o}"),
+        ('x', Val::Int(value)) => format!("{value:x}"),
+        ('X', Val::Int(value)) => format!("{value:X}"),
+        ('x', Val::Text(text)) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
+        ('X', Val::Text(text)) => text.bytes().map(|byte| format!("{byte:02X}")).collect(),
+        _ => return None,
+    })
+}
+
+/// A value in text, lists and maps with their parts.
+fn text_of(item: &Val) -> Option<String> {
+    Some(match item {
+        Val::Null => "null".to_owned(),
+        Val::List(items) => format!("[{}]", items.iter().map(text_of).collect::<Option<Vec<_>>>()?.join(", ")),
+        Val::Map(entries) => {
+            let entry = |(key, value): &(Val, Val)| Some(format!("{}: {}", text_of(key)?, text_of(value)?));
+            let mut entries = entries.iter().map(entry).collect::<Option<Vec<_>>>()?;
+            entries.sort();
+            format!("{{{}}}", entries.join(", "))
+        }
+        item => super::functions::to_text(item)?,
+    })
 }
 
 /// A function of a list of strings.

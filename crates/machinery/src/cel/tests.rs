@@ -48,6 +48,7 @@ fn expressions_hold() {
         "(1 / 0 == 1) || true",
         "r'\\d' == '\\\\d' && \"\\u0061\" == 'a' && '''a\nb'''.contains('\\n')",
         "[?optional.none(), 1] == [1] && {?'a': self.?b, 'c': 1} == {'c': 1}",
+        "'%s has %d of %.2f%%, %x'.format([['a'], 3, 1.5, 255]) == '[a] has 3 of 1.50%, ff'",
         "sets.contains([1, 2], [1]) && 0x10 == 16 && 1e3 == 1000",
         "self.m.all(k, k.size() > 0) // a comment",
     ] {

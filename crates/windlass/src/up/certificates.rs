@@ -22,6 +22,7 @@ pub struct Certificates {
     pub apiserver: Arc<Renewable>,
     pub kubelet: Arc<Renewable>,
     pub apiserver_kubelet_client: Arc<Renewable>,
+    pub front_proxy_client: Arc<Renewable>,
     settings: Settings,
 }
 
@@ -35,6 +36,7 @@ impl Certificates {
             apiserver: Renewable::new(&pki.apiserver)?,
             kubelet: Renewable::new(&pki.kubelet)?,
             apiserver_kubelet_client: Renewable::new(&pki.apiserver_kubelet_client)?,
+            front_proxy_client: Renewable::new(&pki.front_proxy_client)?,
             settings: settings.clone(),
             pki,
         })
@@ -86,6 +88,7 @@ impl Certificates {
         self.apiserver.renew(&pki.apiserver)?;
         self.kubelet.renew(&pki.kubelet)?;
         self.apiserver_kubelet_client.renew(&pki.apiserver_kubelet_client)?;
+        self.front_proxy_client.renew(&pki.front_proxy_client)?;
         *kubeconfigs_owed = if owed_before || !pki.made.is_empty() {
             let merged = self.write_kubeconfigs()?;
             self.settings.merge_into.is_some() && !merged

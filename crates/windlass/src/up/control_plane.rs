@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use admit::UserInfo;
 use anyhow::Context;
-use apiserver::{ApiServer, KubeletClient, SyncTimes};
+use apiserver::{ApiServer, FrontProxy, KubeletClient, SyncTimes};
 use bootstrap::pki::Pki;
 use jiff::Timestamp;
 use journal::{Journal, Record, Subject, What};
@@ -79,6 +79,10 @@ fn config(settings: &Settings, certificates: &Certificates, journal: &Arc<dyn Jo
         kubelet: Some(KubeletClient {
             certificate: certificates.apiserver_kubelet_client.clone(),
             ca: pki.ca.certificate.clone().into_bytes(),
+        }),
+        front_proxy: Some(FrontProxy {
+            certificate: certificates.front_proxy_client.clone(),
+            ca: pki.front_proxy_ca.certificate.clone().into_bytes(),
         }),
         journal: Some(journal.clone()),
         ..apiserver::Config::default()
