@@ -24,7 +24,7 @@ kubeconfig() {
   local file=$work/$1
   openssl req -newkey rsa:2048 -nodes -keyout "$file.key" -out "$file.csr" -subj "${2:+/O=$2}/CN=$1" 2>/dev/null
   openssl x509 -req -in "$file.csr" -CA "$work/data/pki/ca.crt" -CAkey "$work/data/pki/ca.key" -CAcreateserial -days 1 \
-    -out "$file.crt" 2>/dev/null
+    -extfile <(echo extendedKeyUsage=clientAuth) -out "$file.crt" 2>/dev/null
   local to=(--kubeconfig "$file.conf")
   {
     bin/kubectl config "${to[@]}" set-cluster c --server "https://127.0.0.1:${ports}443" --certificate-authority "$work/data/pki/ca.crt"
