@@ -1,12 +1,29 @@
 # What swap.sh knows of each of upstream's components: which part of ours it replaces, how it is started, and which specs
 # lean on it.
 
+# programs_of COMPONENT: what is built of upstream
+programs_of() {
+  case $1 in
+    etcd) echo kube-apiserver etcdctl ;;
+    *) echo "$1" ;;
+  esac
+}
+
 # part_of COMPONENT: what `windlass up --disable` leaves out
 part_of() {
   case $1 in
     kube-scheduler) echo scheduler ;;
     kube-controller-manager) echo controllers ;;
     kube-proxy) echo proxy ;;
+  esac
+}
+
+# note_of COMPONENT: what its run is
+note_of() {
+  case $1 in
+    kubectl) echo "upstream's client with nothing of ours left out" ;;
+    etcd) echo "upstream's kube-apiserver and etcdctl on our store, by etcd's protocol; the specs go through that API server, pods run on our node" ;;
+    *) echo "in the place of ours, which is left out" ;;
   esac
 }
 
@@ -31,6 +48,16 @@ command_of() {
         --hostname-override "$cluster" --healthz-bind-address "127.0.0.1:${ports}256"
         --metrics-bind-address "127.0.0.1:${ports}249" --conntrack-max-per-core 0)
       ;;
+    etcd)
+      command=(bin/kube-apiserver --secure-port "${ports}444" --etcd-servers "https://127.0.0.1:${ports}379"
+        --etcd-cafile "$pki/etcd/ca.crt" --etcd-certfile "$pki/apiserver-etcd-client.crt" --etcd-keyfile "$pki/apiserver-etcd-client.key"
+        --tls-cert-file "$pki/apiserver.crt" --tls-private-key-file "$pki/apiserver.key" --client-ca-file "$pki/ca.crt"
+        --service-account-key-file "$pki/sa.pub" --service-account-signing-key-file "$pki/sa.key"
+        --service-account-issuer https://kubernetes.default.svc.cluster.local --service-cluster-ip-range "$service_range"
+        --kubelet-client-certificate "$pki/apiserver-kubelet-client.crt" --kubelet-client-key "$pki/apiserver-kubelet-client.key"
+        --kubelet-certificate-authority "$pki/ca.crt" --kubelet-preferred-address-types InternalIP
+        --authorization-mode Node,RBAC --allow-privileged --endpoint-reconciler-type none)
+      ;;
   esac
 }
 
@@ -45,6 +72,9 @@ specs_of() {
       ;;
     kube-proxy)
       echo 'Services should|Proxy .*should proxy through a service|Networking Granular Checks|EndpointSlice should create Endpoints|DNS should provide DNS for services'
+      ;;
+    etcd)
+      echo 'Watchers should|should return chunks|ConfigMap should (be consumable via environment|run through)|Secrets should (patch|be consumable via)|Pods should (be submitted|get a host IP|be updated)|RollingUpdateDeployment should delete old|ReplicaSet should serve|Job should (delete a job|run a job to completion when tasks sometimes)|Garbage collector should delete (pods|RS)|ResourceQuota should create a ResourceQuota and capture the life of a (pod|configMap)|CustomResourceDefinition Watch|creating/deleting custom resource|Lease API|Events should|Services should serve a basic endpoint|ServiceAccounts should (mount|run through)|FieldValidation should'
       ;;
     kubectl)
       echo '\[sig-cli\] Kubectl'

@@ -47,7 +47,9 @@ type Swap struct {
 	With   string `json:"with"`
 	Commit string `json:"commit"`
 	Date   string `json:"date"`
-	Specs  []Spec `json:"specs"`
+	// Note says what the row is, or why nothing ran.
+	Note  string `json:"note"`
+	Specs []Spec `json:"specs"`
 }
 
 // readSwap keeps a run.
@@ -57,6 +59,7 @@ func readSwap(arguments []string) error {
 	flags.StringVar(&run.With, "with", "", "component of upstream")
 	flags.StringVar(&run.Commit, "commit", "", "commit that ran")
 	flags.StringVar(&run.Date, "date", "", "day of the run")
+	flags.StringVar(&run.Note, "note", "", "what the row is, or why nothing ran")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -74,7 +77,7 @@ func swapSection(text *strings.Builder) error {
 		return err
 	}
 	text.WriteString("## Upstream's components in the place of ours\n\nWhat runs beside each is ours.\n\n")
-	text.WriteString("| component | specs passed | ran | commit |\n|---|---:|---:|---|\n")
+	text.WriteString("| component | specs passed | ran | commit | what it is |\n|---|---:|---:|---|---|\n")
 	var failed strings.Builder
 	for _, file := range files {
 		content, err := os.ReadFile(file)
@@ -93,7 +96,7 @@ func swapSection(text *strings.Builder) error {
 				fmt.Fprintf(&failed, "| %s | %s | %s |\n", run.With, cell(spec.Name), cell(spec.Cause))
 			}
 		}
-		fmt.Fprintf(text, "| %s | %d | %d | %s, %s |\n", run.With, passed, len(run.Specs), run.Commit, run.Date)
+		fmt.Fprintf(text, "| %s | %d | %d | %s, %s | %s |\n", run.With, passed, len(run.Specs), run.Commit, run.Date, cell(run.Note))
 	}
 	if failed.Len() > 0 {
 		text.WriteString("\n| with | failed | what it said |\n|---|---|---|\n" + failed.String())

@@ -1,5 +1,6 @@
 //! A definition's fields in the order of their protobuf numbers, those of embedded messages one step further in.
 
+use super::Form;
 use crate::facts::{Definition, Field};
 
 /// The fields of a message, by number.
@@ -18,7 +19,7 @@ pub(super) struct Slot {
 #[derive(Clone, Debug)]
 pub(super) enum Holds {
     /// A field, under its JSON name.
-    Field { name: &'static str, wrapped: bool },
+    Field { name: &'static str, form: Form },
     /// A message whose fields stand among the outer one's in JSON.
     Embedded(Layout),
 }
@@ -31,8 +32,8 @@ impl Layout {
         fields.sort_by_key(|(_, numbers)| *numbers);
         let mut layout = Layout::build(&fields);
         for slot in &mut layout.slots {
-            if let Holds::Field { name, wrapped } = &mut slot.holds {
-                *wrapped = super::is_wrapped_list(definition, name);
+            if let Holds::Field { name, form } = &mut slot.holds {
+                *form = super::form(definition, name);
             }
         }
         layout
@@ -44,7 +45,7 @@ impl Layout {
         for group in fields.chunk_by(|one, other| one.1.first() == other.1.first()) {
             let Some((name, [number, rest @ ..])) = group.first() else { continue };
             let holds = if rest.is_empty() {
-                Holds::Field { name, wrapped: false }
+                Holds::Field { name, form: Form::OfItsType }
             } else {
                 let inside: Vec<_> = group.iter().map(|(name, numbers)| (*name, &numbers[1..])).collect();
                 Holds::Embedded(Layout::build(&inside))

@@ -151,9 +151,26 @@ pub fn write_event(out: &mut Vec<u8>, what: &str, object: &[u8]) {
     out.extend_from_slice(&event);
 }
 
-/// Fields whose Go type is a list with a name, which is a message of its own around the list.
-fn is_wrapped_list(definition: &Definition, field: &str) -> bool {
-    matches!((definition.name, field), ("io.k8s.apimachinery.pkg.apis.meta.v1.APIResource", "verbs"))
+/// How a field stands in its message, where its type does not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    OfItsType,
+    /// A list whose Go type has a name is a message of its own.
+    ListInMessage,
+    /// Go's `metav1.Duration`: text in JSON, here a message with nanoseconds.
+    Duration,
+}
+
+fn form(definition: &Definition, field: &str) -> Form {
+    match (definition.name, field) {
+        ("io.k8s.apimachinery.pkg.apis.meta.v1.APIResource", "verbs") => Form::ListInMessage,
+        (
+            "io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics"
+            | "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics",
+            "window",
+        ) => Form::Duration,
+        _ => Form::OfItsType,
+    }
 }
 
 /// Types whose JSON has another form than their message: a schema, or else something other.
@@ -229,6 +246,20 @@ mod tests {
         let whole = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": meta, "items": [item]});
         assert_eq!(bytes, encode(&whole).unwrap());
         assert_eq!(decode(&bytes).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_duration_is_text_in_json_and_a_number_here() {
+        let of = definition("io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics").unwrap();
+        for (text, nanos) in [("10.2s", 10_200_000_000u64), ("1m0s", 60_000_000_000), ("1h0m0.5s", 3_600_500_000_000)] {
+            let value = json!({"metadata": {}, "timestamp": null, "window": text, "usage": null});
+            let bytes = bare(&value, of);
+            let mut window = vec![0x1a, 0, 0x08];
+            write::varint(&mut window, nanos);
+            window[1] = u8::try_from(window.len() - 2).unwrap();
+            assert!(bytes.windows(window.len()).any(|part| part == window), "{text}: {bytes:?}");
+            assert_eq!(read::message(&bytes, of, 0).unwrap()["window"], json!(text));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use base64::Engine;
 use serde_json::{Map, Value, json};
 
 use super::layout::{Holds, Layout};
-use super::{SCHEMA, Special, Unreadable, special};
+use super::{Form, SCHEMA, Special, Unreadable, special};
 use crate::facts::{Definition, Empty, Type, definition, is_zero};
 
 /// Messages nest no deeper than this in any kind; a body that does is an attack.
@@ -91,10 +91,13 @@ fn fields(
     for part in parts(bytes)? {
         match (layout.slot(part.number).map(|slot| &slot.holds), part.value) {
             (Some(Holds::Embedded(inner)), Wire::Bytes(bytes)) => fields(bytes, of, inner, object, depth)?,
-            (Some(Holds::Field { name, wrapped: true }), Wire::Bytes(bytes)) => {
+            (Some(Holds::Field { name, form: Form::ListInMessage }), Wire::Bytes(bytes)) => {
                 if let Some(field) = of.fields.get(name) {
                     object.insert((*name).to_owned(), single(field.of.resolve(), Wire::Bytes(bytes), depth)?);
                 }
+            }
+            (Some(Holds::Field { name, form: Form::Duration }), Wire::Bytes(bytes)) => {
+                object.insert((*name).to_owned(), duration(bytes)?);
             }
             (Some(Holds::Field { name, .. }), value) => {
                 if let Some(field) = of.fields.get(name) {
@@ -292,6 +295,25 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Unreadable> {
         }
     }
     Ok(if is_text { json!(text) } else { json!(number) })
+}
+
+/// As Go prints it, from seconds on: `1h0m0.5s`.
+fn duration(bytes: &[u8]) -> Result<Value, Unreadable> {
+    let nanos = parts(bytes)?.into_iter().find_map(|part| match part.value {
+        Wire::Varint(number) if part.number == 1 => Some(number),
+        _ => None,
+    });
+    let nanos = nanos.unwrap_or(0);
+    let (minutes, rest) = (nanos / 60_000_000_000, nanos % 60_000_000_000);
+    let fraction = format!("{:09}", rest % 1_000_000_000);
+    let fraction = fraction.trim_end_matches('0');
+    let point = if fraction.is_empty() { "" } else { "." };
+    let seconds = format!("{}{point}{fraction}s", rest / 1_000_000_000);
+    Ok(json!(match (minutes / 60, minutes % 60) {
+        (0, 0) => seconds,
+        (0, minutes) => format!("{minutes}m{seconds}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    }))
 }
 
 fn schema_or(special: Special, bytes: &[u8], depth: usize) -> Result<Value, Unreadable> {

@@ -4,7 +4,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use super::layout::{Holds, Layout};
-use super::{SCHEMA, Special, special};
+use super::{Form, SCHEMA, Special, special};
 use crate::facts::{Definition, Empty, Field, Type, definition};
 
 /// Writes the fields of a tree; what the definition does not know is left out.
@@ -17,13 +17,16 @@ fn fields(out: &mut Vec<u8>, object: &Map<String, Value>, of: &'static Definitio
     for slot in &layout.slots {
         match &slot.holds {
             Holds::Embedded(inner) => nested(out, slot.number, |out| fields(out, object, of, inner)),
-            Holds::Field { name, wrapped } => {
+            Holds::Field { name, form } => {
                 let Some(field) = of.fields.get(name) else { continue };
                 let value = object.get(*name).unwrap_or(&Value::Null);
-                if *wrapped && !value.is_null() {
-                    nested(out, slot.number, |out| repeated(out, 1, value, field.of.resolve()));
-                } else if !*wrapped {
-                    self::field(out, slot.number, value, field);
+                match form {
+                    Form::OfItsType => self::field(out, slot.number, value, field),
+                    Form::Duration => nested(out, slot.number, |out| varint_field(out, 1, nanoseconds(value))),
+                    Form::ListInMessage if value.is_null() => {}
+                    Form::ListInMessage => {
+                        nested(out, slot.number, |out| repeated(out, 1, value, field.of.resolve()));
+                    }
                 }
             }
         }
@@ -133,6 +136,11 @@ fn time(out: &mut Vec<u8>, value: &Value) {
     varint_field(out, 2, nanosecond.cast_unsigned());
 }
 
+fn nanoseconds(value: &Value) -> u64 {
+    let duration = value.as_str().and_then(|text| text.parse::<jiff::SignedDuration>().ok()).unwrap_or_default();
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX).cast_unsigned()
+}
+
 fn int_or_string(out: &mut Vec<u8>, value: &Value) {
     let text = value.as_str();
     varint_field(out, 1, u64::from(text.is_some()));
@@ -183,7 +191,7 @@ fn varint_field(out: &mut Vec<u8>, number: u32, value: u64) {
     varint(out, value);
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
