@@ -3,7 +3,7 @@
 #   AREA=sig-apps  one area   FOCUS=regex  specs by name   PARALLEL=n  workers (12)   WINDLASS=path  a binary built already
 #   LIST=file      exactly the specs of a file, one name a line
 #   QUICK=1        the specs of passing.txt that take less than a minute; what fails and passes at once after is a flake
-# Fails when a spec of passing.txt does not pass.
+# Leaves what JUnit readers want in bin/junit. Fails when a spec of passing.txt does not pass.
 set -euo pipefail
 cd "$(dirname "$0")"
 workers=${PARALLEL:-12}
@@ -48,6 +48,9 @@ suite() { # NAME WORKERS GINKGO-FLAG...
 suite parallel "$workers" --label-filter="$labels && !Serial"
 suite serial 1 --label-filter="$labels && Serial"
 seconds=$(($(date +%s) - begun))
+rm -rf bin/junit
+mkdir -p bin/junit
+for name in parallel serial; do cp -r "$work/$name" "bin/junit/$name"; done
 part=${AREA:-}$focus
 [ -z "$part" ] || export SUITE_RESULT=$work/suite.json
 bin/report suite -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" -seconds "$seconds" -nodes "$nodes" -workers "$workers" \

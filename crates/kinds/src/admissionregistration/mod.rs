@@ -9,4 +9,3 @@ pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
 pub mod webhook;
 
-mod policy;
