@@ -49,7 +49,7 @@ mod trust;
 mod usage;
 mod verbs;
 mod view;
-mod zero_times;
+pub mod zero_times;
 
 pub use admit::UserInfo;
 pub use authn::token::{SECRET_ISSUER, Signer};

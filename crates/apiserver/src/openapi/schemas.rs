@@ -233,9 +233,31 @@ pub fn to_v2(value: &mut Value) {
                 map.remove("oneOf");
                 map.insert("type".to_owned(), json!("string"));
             }
-            map.values_mut().for_each(to_v2);
+            for (name, value) in map {
+                match value {
+                    // Names that people gave: none of them means what it would mean in a schema.
+                    Value::Object(properties) if name == "properties" => properties.values_mut().for_each(to_v2),
+                    other => to_v2(other),
+                }
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(to_v2),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_property_may_be_called_as_a_part_of_a_schema_is() {
+        let mut schema = json!({ "type": "object", "properties": {
+            "oneOf": { "type": "array", "items": { "allOf": [{ "$ref": "#/components/schemas/a" }] } },
+            "content": { "oneOf": [{ "type": "integer" }, { "type": "string" }] } } });
+        to_v2(&mut schema);
+        let wanted = json!({ "type": "object", "properties": {
+            "oneOf": { "type": "array", "items": { "$ref": "#/definitions/a" } }, "content": { "type": "string" } } });
+        assert_eq!(schema, wanted);
     }
 }
