@@ -93,7 +93,9 @@ YAML
 # Takes away everything that was started.
 stop_cluster() {
   for program in "${started[@]}"; do kill "$program" 2>/dev/null; done
-  [ -n "${second:-}" ] && there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || tail -n 5 "$work/join.log"
+  if [ -n "${second:-}" ]; then
+    there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || tail -n 5 "$work/join.log"
+  fi
   [ -n "${node:-}" ] && "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1
   [ -n "${registry:-}" ] && kill "$registry" 2>/dev/null || true
   wait

@@ -17,7 +17,7 @@ left_out=$(part_of "$with")
 . ./cluster.sh
 [ "$with" != etcd ] || cluster_flags+=(--etcd-bind-address "127.0.0.1:${ports}379")
 config=$work/admin.conf
-trap stop_cluster EXIT
+trap 'stop_cluster; [ "$with" != kube-proxy ] || bin/kube-proxy --cleanup --proxy-mode nftables >>"$work/$with.log" 2>&1' EXIT
 
 # kubeconfig USER [GROUP]: a client of its own, as kubeadm gives one to each component
 kubeconfig() {

@@ -68,7 +68,7 @@ specs_of() {
       echo 'SchedulerPredicates.*(NodeSelector is respected|resource limits of pods|no conflict between pods)|SchedulerPreemption.*(basic preemption|lower priority pod preemption)|RollingUpdateDeployment should delete old|ReplicationController should serve a basic image|should run and stop simple daemon'
       ;;
     kube-controller-manager)
-      echo 'Deployment|ReplicaSet should|Job should|CronJob should replace|Garbage collector|ResourceQuota should create a ResourceQuota|EndpointSlice should|DisruptionController should (create|update)|ServiceAccounts should (mount|run through)|Namespaces .* should ensure that all|StatefulSet .*should perform rolling updates'
+      echo '\[sig-apps\] Deployment|ReplicaSet should|Job should|CronJob should replace|Garbage collector|ResourceQuota should create a ResourceQuota|EndpointSlice should|DisruptionController should (create|update)|ServiceAccounts should (mount|run through)|Namespaces .* should ensure that all|StatefulSet .*should perform rolling updates'
       ;;
     kube-proxy)
       echo 'Services should|Proxy .*should proxy through a service|Networking Granular Checks|EndpointSlice should create Endpoints|DNS should provide DNS for services'

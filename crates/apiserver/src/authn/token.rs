@@ -8,8 +8,11 @@ use jiff::Timestamp;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use machinery::object;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::server::Inner;
 
@@ -98,6 +101,14 @@ pub struct Verified {
     pub audiences: Vec<String>,
 }
 
+/// Whoever verifies a token looks the key up by its id: an upstream API server with the same key as well as we.
+/// `kubernetes/kubernetes pkg/serviceaccount/jwt.go: keyIDFromPublicKey`.
+fn key_id(private_pem: &[u8]) -> Option<String> {
+    let key = PrivateKeyDer::from_pem_slice(private_pem).ok()?;
+    let public = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).ok()?.public_key()?.into_owned();
+    Some(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(&public)))
+}
+
 impl Signer {
     /// From an RSA or EC private key in PEM.
     pub fn new(private_pem: &[u8], issuer: &str) -> Result<Signer, jsonwebtoken::errors::Error> {
@@ -106,7 +117,10 @@ impl Signer {
             Err(_) => (EncodingKey::from_ec_pem(private_pem)?, Algorithm::ES256),
         };
         let mut jwk = Jwk::from_encoding_key(&encoding, algorithm)?;
-        jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256)?);
+        jwk.common.key_id = Some(match key_id(private_pem) {
+            Some(id) => id,
+            None => jwk.thumbprint(ThumbprintHash::SHA256)?,
+        });
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         let decoding = DecodingKey::from_jwk(&jwk)?;
         Ok(Signer { encoding, decoding, algorithm, jwk, issuer: issuer.to_owned() })
@@ -323,5 +337,15 @@ mod tests {
         let forger = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let forged = Signer::new(forger.as_bytes(), "https://issuer").unwrap().sign(bound, vec![], now, 3600).unwrap();
         assert_eq!(signer.read(&forged).unwrap_err(), "InvalidSignature");
+    }
+
+    #[test]
+    fn a_key_is_known_by_the_hash_of_its_public_half() {
+        use rcgen::PublicKeyData;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let signer = Signer::new(key.serialize_pem().as_bytes(), "https://issuer").unwrap();
+        let hash = Sha256::digest(key.subject_public_key_info());
+        let expected = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(hash);
+        assert_eq!(signer.jwk.common.key_id, Some(expected));
     }
 }
