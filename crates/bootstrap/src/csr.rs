@@ -10,7 +10,7 @@ use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DnType, DnValue, ExtendedKeyUsagePurpose as Usage, IsCa,
     Issuer, KeyPair, KeyUsagePurpose as Bit, SanType,
 };
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::pki::{Pair, Subject};
 
@@ -184,6 +184,19 @@ pub fn renewal_due(certificate: &[u8], since: Timestamp) -> Option<Timestamp> {
     Some(until - until.duration_since(from.max(since)) / 3)
 }
 
+/// Whether a certificate in PEM is good for an address.
+pub fn serves(certificate: &[u8], address: IpAddr) -> bool {
+    let octets = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(certificate) else { return false };
+    let Ok((_, certificate)) = X509Certificate::from_der(&block.contents) else { return false };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let mut names = names.iter().flat_map(|names| names.value.general_names.iter());
+    names.any(|name| matches!(name, GeneralName::IPAddress(bytes) if **bytes == *octets))
+}
+
 fn life(certificate: &[u8]) -> Option<(Timestamp, Timestamp)> {
     let (_, block) = x509_parser::pem::parse_x509_pem(certificate).ok()?;
     let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
@@ -220,6 +233,17 @@ mod tests {
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![Bit::KeyCertSign];
         params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn a_certificate_serves_at_its_addresses() {
+        let subject = Subject { user: "system:node:n", groups: &["system:nodes"] };
+        let [own, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
+        let asked = super::request(subject, &["n"], &[own]).unwrap();
+        let uses = ["server auth".to_owned()];
+        let (from, until) = (at("2026-06-01T00:00:00Z"), at("2026-07-01T00:00:00Z"));
+        let pem = Request::read(asked.certificate.as_bytes()).unwrap().sign(&authority(), &uses, from, until).unwrap();
+        assert!(serves(pem.as_bytes(), own) && !serves(pem.as_bytes(), other));
     }
 
     #[test]

@@ -144,6 +144,7 @@ fn take_down(settings: &Settings, progress: &Progress) -> anyhow::Result<Option<
     let lock = DirectoryLock::take(&settings.data)?;
     if Running::read(&settings.data)?.is_some_and(|note| note.node) {
         remove_node(settings, progress)?;
+        Joined::taken_down(&settings.data)?;
         Running::taken_down(&settings.data)?;
     }
     Ok(Some(lock))

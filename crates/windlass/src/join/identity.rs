@@ -101,7 +101,9 @@ impl Identity {
 
     pub fn load(settings: &Settings) -> anyhow::Result<Identity> {
         let authority = Identity::authority_path(settings);
-        let server = Held::read(&Identity::server_path(settings))?;
+        let mut server = Held::read(&Identity::server_path(settings))?;
+        // One for an address that the node had before is none.
+        server.pem = server.pem.filter(|pem| csr::serves(pem.as_bytes(), settings.node_ip));
         let serving = Arc::new(Renewable::default());
         let good = server.is_good(Timestamp::now());
         if let Some(pem) = server.pem.as_ref().filter(|_| good) {

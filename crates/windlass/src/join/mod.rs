@@ -61,6 +61,14 @@ impl Joined {
         Ok(Some(serde_json::from_str(&text).with_context(|| format!("{}: not a note of ours", path.display()))?))
     }
 
+    /// Notes that no pod has an address of this node any more, so that it may be given others.
+    pub fn taken_down(data: &Path) -> anyhow::Result<()> {
+        match Joined::read(data)? {
+            Some(joined) => Joined { pod_cidr: None, ..joined }.write(data),
+            None => Ok(()),
+        }
+    }
+
     fn write(&self, data: &Path) -> anyhow::Result<()> {
         Ok(bootstrap::files::write_file(&Joined::path(data), &serde_json::to_vec_pretty(self)?, 0o600)?)
     }
