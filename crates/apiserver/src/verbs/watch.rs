@@ -48,7 +48,8 @@ pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
     let named = options.resource_version.as_deref().map(parse_revision).transpose().map_err(Status::unknown)?;
     let named = named.unwrap_or(0);
     let initial = options.send_initial_events.unwrap_or(named == 0);
-    if options.send_initial_events == Some(true) {
+    // A watch of no version begins with the state of now, not with that of a moment ago.
+    if options.send_initial_events == Some(true) || options.resource_version.is_none() {
         let wanted = if options.resource_version.is_none() { cx.server.registry.revision().await? } else { named };
         cx.server.caches.wait_for(wanted).await?;
     }

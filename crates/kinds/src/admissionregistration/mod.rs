@@ -8,4 +8,3 @@ pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
 pub mod webhook;
-
