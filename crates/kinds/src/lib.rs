@@ -11,7 +11,7 @@
 //! Start with [`kind`], then one kind of your choice, for example `apps/deployment.rs`.
 
 pub mod columns;
-mod complete;
+pub mod complete;
 pub mod custom;
 pub mod defaults;
 mod discovered;

@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kinds::complete::complete;
 use serde_json::{Value, json};
 
 use crate::cache::{Kept, Key};
@@ -35,18 +36,27 @@ pub fn gather(cx: &Cx<'_>, key: &Key, uid: &str) -> Vec<Arc<ControllerRevision>>
     cx.cache.revisions.within(&key.namespace).into_iter().filter(near).collect()
 }
 
-/// What a revision keeps of its owner: a patch that puts the template back.
+const TEMPLATE: &str = "io.k8s.api.core.v1.PodTemplateSpec";
+
+/// What a revision keeps of its owner: a patch that puts the template back, in the bytes that Go writes, for others compare
+/// them.
 fn data_of(template: &PodTemplateSpec) -> Value {
     let mut template = serde_json::to_value(template).unwrap_or(Value::Null);
-    hash::without_empty(&mut template);
+    complete(&mut template, TEMPLATE);
     template["$patch"] = json!("replace");
     json!({"spec": {"template": template}})
 }
 
 fn same(revision: &ControllerRevision, data: &Value) -> bool {
-    let mut theirs = revision.data.0.clone();
-    hash::without_empty(&mut theirs);
-    theirs == *data
+    let plain = |data: &Value| {
+        let mut data = data.clone();
+        if let Some(template) = data.pointer_mut("/spec/template") {
+            complete(template, TEMPLATE);
+        }
+        hash::without_empty(&mut data);
+        data
+    };
+    plain(&revision.data.0) == plain(data)
 }
 
 /// `label` is where a revision carries its hash. Finds the revision of `template` among the owner's, numbers it as the newest, or makes it.
