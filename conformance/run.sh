@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 workers=${PARALLEL:-12}
+commit=$(git rev-parse --short HEAD)
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-suite-XXXXXX")
 windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/release/windlass}
 [ -n "${WINDLASS:-}" ] || (cd .. && cargo build --release --locked --package windlass)
@@ -53,7 +54,7 @@ mkdir -p bin/junit
 for name in parallel serial; do cp -r "$work/$name" "bin/junit/$name"; done
 part=${AREA:-}$focus
 [ -z "$part" ] || export SUITE_RESULT=$work/suite.json
-bin/report suite -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" -seconds "$seconds" -nodes "$nodes" -workers "$workers" \
+bin/report suite -commit "$commit" -date "$(date +%F)" -seconds "$seconds" -nodes "$nodes" -workers "$workers" \
   "$work"/*/junit_*.xml
 grep -hE '^ *\[(FAIL|FLAKE)' "$work"/*.log | sort -u || true
 [ -n "$part" ] || bin/report write

@@ -135,7 +135,7 @@ func plainName(name string) string {
 }
 
 var (
-	noise  = regexp.MustCompile(`^(\[FAILED\]|\[PANICKED\]|Unexpected error:|<.*>: *\{?|occurred|s: .*|Timed out after .*|.*: *$)?$`)
+	noise  = regexp.MustCompile(`^(\[FAILED\]|\[PANICKED\]|Unexpected error:|<.*>: *\{?|occurred|s: .*|Timed out after .*|In \[.*|Expected|.{0,60}: *)?$`)
 	moving = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|-[0-9]{2,5}\b|0x[0-9a-f]+|\b[a-z0-9]{5,10}-[a-z0-9]{5}\b`)
 )
 
