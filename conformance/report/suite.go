@@ -165,20 +165,14 @@ func suite() (Suite, error) {
 
 // regressions compares the last run with the list of specs that pass.
 func regressions() error {
-	run, err := suite()
+	listed, err := listedSpecs()
 	if err != nil {
 		return err
 	}
-	listed, err := passing()
-	if err != nil {
-		return err
-	}
-	outcome := run.outcomes()
 	lost := 0
-	for _, name := range listed {
-		// A run of a part of the suite says nothing about the rest.
-		if spec, ran := outcome[name]; ran && !spec.Passed {
-			fmt.Printf("regression: %s: %s\n", name, spec.Cause)
+	for _, spec := range listed {
+		if !spec.Passed {
+			fmt.Printf("regression: %s: %s\n", spec.Name, spec.Cause)
 			lost++
 		}
 	}
@@ -192,21 +186,39 @@ func regressions() error {
 const quickSeconds = 60
 
 func quick() error {
-	run, err := suite()
+	listed, err := listedSpecs()
 	if err != nil {
 		return err
 	}
-	listed, err := passing()
-	if err != nil {
-		return err
-	}
-	outcome := run.outcomes()
-	for _, name := range listed {
-		if spec, ran := outcome[name]; ran && spec.Seconds < quickSeconds {
-			fmt.Println(name)
+	for _, spec := range listed {
+		if spec.Seconds < quickSeconds {
+			fmt.Println(spec.Name)
 		}
 	}
 	return nil
+}
+
+// listedSpecs is what the last run says of the specs that pass; a run of a part of the suite says nothing about the rest.
+func listedSpecs() ([]Spec, error) {
+	run, err := suite()
+	if err != nil {
+		return nil, err
+	}
+	listed, err := passing()
+	if err != nil {
+		return nil, err
+	}
+	outcome := map[string]Spec{}
+	for _, spec := range run.Specs {
+		outcome[spec.Name] = spec
+	}
+	var found []Spec
+	for _, name := range listed {
+		if spec, ran := outcome[name]; ran {
+			found = append(found, spec)
+		}
+	}
+	return found, nil
 }
 
 func accept() error {
@@ -234,12 +246,4 @@ func passing() ([]string, error) {
 		return nil, err
 	}
 	return strings.Split(strings.TrimSpace(string(content)), "\n"), nil
-}
-
-func (run Suite) outcomes() map[string]Spec {
-	outcome := map[string]Spec{}
-	for _, spec := range run.Specs {
-		outcome[spec.Name] = spec
-	}
-	return outcome
 }
