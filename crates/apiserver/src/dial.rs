@@ -65,18 +65,23 @@ pub fn kubelet_address(node: &Value) -> Result<Address, Status> {
     Ok(Address { host: host.ok_or_else(unknown)?, port })
 }
 
+/// A connection on which small messages do not wait for more.
+pub async fn tcp(to: &Address) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((to.host.as_str(), to.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Opens a connection; a failure is the 503 that upstream's proxy gives.
 pub async fn connect(server: &Inner, to: &Address, security: Security) -> Result<Box<dyn Duplex>, Status> {
     let failed = |error: &dyn fmt::Display| {
         Status::service_unavailable(format!("error trying to reach service: dial tcp {to}: {error}"))
     };
-    let dial = TcpStream::connect((to.host.as_str(), to.port));
-    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, dial).await {
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, tcp(to)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(failed(&error)),
         Err(_) => return Err(failed(&"i/o timeout")),
     };
-    stream.set_nodelay(true).map_err(|error| failed(&error))?;
     let tls = match security {
         Security::Plain => return Ok(Box::new(stream)),
         Security::Unverified => Arc::clone(&server.unverified_tls),

@@ -9,39 +9,27 @@ use rustls::{ClientConfig, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::server::{KubeletClient, StartError, roots};
+use crate::trust;
 
 /// The TLS configuration for calls to kubelets. HTTP/1.1 alone: upgrades go through it.
 pub fn tls(client: &KubeletClient) -> Result<Arc<ClientConfig>, StartError> {
     let failed = |error: &dyn std::fmt::Display| StartError::Tls(format!("kubelet client: {error}"));
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if client.ca.is_empty() {
-        Arc::new(AnyServerCert(Arc::clone(&provider)))
+    let verifier = if client.ca.is_empty() {
+        any_server()
     } else {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let roots = Arc::new(roots(&client.ca)?);
-        WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
-            .build()
-            .map_err(|error| failed(&error))?
+        WebPkiServerVerifier::builder_with_provider(roots, provider).build().map_err(|error| failed(&error))?
     };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(&error))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::clone(&client.certificate));
-    Ok(Arc::new(config))
+    let config = trust::by(verifier).map_err(|error| failed(&error))?;
+    Ok(Arc::new(config.with_client_cert_resolver(Arc::clone(&client.certificate))))
 }
 
 /// The TLS configuration for calls to pods and services: no certificate is shown, and any is taken.
 /// `kubernetes/kubernetes pkg/kubeapiserver/options: the proxy transport skips verification`.
 pub fn unverified_tls() -> Result<Arc<ClientConfig>, StartError> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| StartError::Tls(error.to_string()))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServerCert(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    let config = trust::by(any_server()).map_err(|error| StartError::Tls(error.to_string()))?;
+    Ok(Arc::new(config.with_no_client_auth()))
 }
 
 /// Takes any certificate of a server.

@@ -2,13 +2,21 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, Error, RootCertStore};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, Error, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::dial::Address;
 use crate::server::roots;
+
+/// TLS that takes the server's certificate by `verifier`; what is left open is the client's own.
+pub fn by(verifier: Arc<dyn ServerCertVerifier>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(versions.dangerous().with_custom_certificate_verifier(verifier))
+}
 
 /// Verifies by a PEM bundle, or by the system's authorities when it is empty.
 pub fn bundle(pem: &[u8]) -> Result<Arc<dyn ServerCertVerifier>, String> {
@@ -61,6 +69,14 @@ impl ServerCertVerifier for Bundle {
     }
 
     crate::authn::x509::signatures_by!(provider);
+}
+
+/// A connection that could not be made, as Go's client tells it.
+pub fn undialed(to: &Address, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("dial tcp {to}: connect: connection refused"),
+        _ => format!("dial tcp {to}: {error}"),
+    }
 }
 
 /// A failed handshake as Go's client tells it.

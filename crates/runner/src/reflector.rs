@@ -169,10 +169,7 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
         match line.kind {
             "ADDED" | "MODIFIED" => leave_out_unreadable(sink.apply(object), object),
             "DELETED" => leave_out_unreadable(sink.remove(object), object),
-            "BOOKMARK" => {
-                let at: Versioned = serde_json::from_str(object).map_err(unreadable)?;
-                sink.observe(at.metadata.resource_version.parse().unwrap_or(0));
-            }
+            "BOOKMARK" => {}
             _ => {
                 let status: serde_json::Value = serde_json::from_str(object).map_err(unreadable)?;
                 if status["code"] == 410 {
@@ -184,6 +181,9 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
         }
         let at: Versioned = serde_json::from_str(object).map_err(unreadable)?;
         *revision = at.metadata.resource_version;
+        if line.kind == "BOOKMARK" {
+            sink.observe(revision.parse().unwrap_or(0));
+        }
     }
     Ok(Ended::Closed)
 }

@@ -212,13 +212,9 @@ impl From<&RuleWithOperations> for Rule {
 
 impl From<&NamedRuleWithOperations> for Rule {
     fn from(rule: &NamedRuleWithOperations) -> Rule {
-        Rule {
-            groups: rule.api_groups.clone().unwrap_or_default(),
-            versions: rule.api_versions.clone().unwrap_or_default(),
-            resources: rule.resources.clone().unwrap_or_default(),
-            operations: rule.operations.clone().unwrap_or_default(),
-            scope: rule.scope.clone(),
-            names: rule.resource_names.clone().unwrap_or_default(),
-        }
+        let NamedRuleWithOperations { api_groups, api_versions, operations, resource_names, resources, scope } =
+            rule.clone();
+        let unnamed = RuleWithOperations { api_groups, api_versions, operations, resources, scope };
+        Rule { names: resource_names.unwrap_or_default(), ..Rule::from(&unnamed) }
     }
 }

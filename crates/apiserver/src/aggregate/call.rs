@@ -17,6 +17,7 @@ use admit::UserInfo;
 
 use self::headers::{EXTRA, GROUPS, UID, USER};
 use super::{Registered, Service};
+use crate::dial;
 use crate::server::Inner;
 use crate::subresources::location;
 use crate::trust;
@@ -40,17 +41,10 @@ pub async fn connect(
     service: &Service,
 ) -> Result<(TlsStream<TcpStream>, String), String> {
     let address = location::endpoint(server, &service.namespace, &service.name, service.port)?;
-    let failed = |error: &dyn std::fmt::Display| format!("dial tcp {address}: {error}");
-    let dial = TcpStream::connect((address.host.as_str(), address.port));
-    let stream = match tokio::time::timeout(TIMEOUT, dial).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return Err(failed(&"connect: connection refused"));
-        }
-        Ok(Err(error)) => return Err(failed(&error)),
-        Err(_) => return Err(failed(&"i/o timeout")),
+    let stream = match tokio::time::timeout(TIMEOUT, dial::tcp(&address)).await {
+        Ok(dialed) => dialed.map_err(|error| trust::undialed(&address, &error))?,
+        Err(_) => return Err(format!("dial tcp {address}: i/o timeout")),
     };
-    stream.set_nodelay(true).map_err(|error| failed(&error))?;
     let name = ServerName::try_from(service.host()).map_err(|error| error.to_string())?;
     let connector = TlsConnector::from(tls(server, registered)?);
     let stream = connector.connect(name, stream).await.map_err(|error| trust::in_gos_words(&error))?;
@@ -60,12 +54,7 @@ pub async fn connect(
 fn tls(server: &Inner, registered: &Registered) -> Result<Arc<ClientConfig>, String> {
     let verifier =
         if registered.insecure { crate::kubelet::any_server() } else { trust::bundle(&registered.ca_bundle)? };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
+    let config = trust::by(verifier).map_err(|error| error.to_string())?;
     Ok(Arc::new(match &server.config.front_proxy {
         Some(proxy) => config.with_client_cert_resolver(Arc::clone(&proxy.certificate)),
         None => config.with_no_client_auth(),

@@ -12,13 +12,11 @@ use http_body_util::{BodyExt, Limited};
 use hyper_util::rt::TokioIo;
 use machinery::go;
 use machinery::status::Status;
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::dial::Address;
+use crate::dial::{self, Address};
 use crate::server::Inner;
 use crate::subresources::location;
 use crate::trust;
@@ -61,16 +59,12 @@ pub async fn post(server: &Inner, client: &Client, body: &Value, timeout: Durati
 
 async fn exchange(client: &Client, place: &Place, target: &str, body: &Value) -> Result<(StatusCode, Bytes), String> {
     let address = &place.address;
-    let dialed = |error: &dyn std::fmt::Display| format!("dial tcp {address}: {error}");
-    let stream =
-        TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => dialed(&"connect: connection refused"),
-            _ => dialed(&error),
-        })?;
-    stream.set_nodelay(true).map_err(|error| dialed(&error))?;
-    let tls = tls(&client.ca_bundle)?;
+    let stream = dial::tcp(address).await.map_err(|error| trust::undialed(address, &error))?;
+    // Without a bundle the system's authorities are trusted.
+    let tls = trust::by(trust::bundle(&client.ca_bundle)?).map_err(|error| error.to_string())?.with_no_client_auth();
     let name = ServerName::try_from(place.host.clone()).map_err(|error| error.to_string())?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| trust::in_gos_words(&error))?;
+    let stream =
+        TlsConnector::from(Arc::new(tls)).connect(name, stream).await.map_err(|error| trust::in_gos_words(&error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let driver = tokio::spawn(connection);
@@ -86,19 +80,6 @@ async fn exchange(client: &Client, place: &Place, target: &str, body: &Value) ->
     let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(|error| error.to_string())?;
     driver.abort();
     Ok((code, body.to_bytes()))
-}
-
-/// TLS that trusts the bundle, or without one the system's authorities.
-fn tls(bundle: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    let verifier = trust::bundle(bundle)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 /// What a client makes of an answer that is no success.

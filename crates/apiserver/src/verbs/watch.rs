@@ -48,10 +48,11 @@ pub async fn watch(cx: &Cx) -> Result<HttpResponse, Status> {
     let named = options.resource_version.as_deref().map(parse_revision).transpose().map_err(Status::unknown)?;
     let named = named.unwrap_or(0);
     let initial = options.send_initial_events.unwrap_or(named == 0);
-    // A watch of no version begins with the state of now, not with that of a moment ago.
-    if options.send_initial_events == Some(true) || options.resource_version.is_none() {
-        let wanted = if options.resource_version.is_none() { cx.server.registry.revision().await? } else { named };
-        cx.server.caches.wait_for(wanted).await?;
+    if options.resource_version.is_none() {
+        // A watch of no version begins with the state of now, not with that of a moment ago.
+        cx.server.caches.wait_for(cx.server.registry.revision().await?).await?;
+    } else if options.send_initial_events == Some(true) {
+        cx.server.caches.wait_for(named).await?;
     }
     let mut events = Events::new(cx, cache, filter, &options);
     if initial {
