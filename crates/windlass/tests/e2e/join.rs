@@ -135,7 +135,11 @@ fn second_node() {
     let told = refusal(&two, &replaced(5, &format!("sha256:{}", "0".repeat(64))));
     assert!(told.contains("is not this cluster's, whose authority is sha256:"), "{told}");
     let expiring = invitation(&one, &["--ttl", "1s"]);
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    let expiring_id = expiring[3].split('.').next().unwrap();
+    eventually("the expired token is cleared away", || {
+        let known = one.windlass(&["token", "list"]).output().unwrap();
+        (known.status.success() && !String::from_utf8(known.stdout).unwrap().contains(expiring_id)).then_some(())
+    });
     let told = refusal(&two, &expiring);
     assert!(told.contains("none of this cluster's, or it has expired"), "{told}");
 
