@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Sends the same requests to a real kube-apiserver on a real etcd and to Windlass, and compares the answers.
-#   differ.sh [flags of the differ program]   WINDLASS=path  a binary built already   SELF=1  upstream against itself
+# A second real kube-apiserver is sent them too, and must agree with the first entirely: that proves the comparison.
+#   differ.sh [flags of the differ program]   WINDLASS=path  a binary built already   SELF=1  upstream against itself only
 set -euo pipefail
 cd "$(dirname "$0")"
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-differ-XXXXXX")
 windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/debug/windlass}
 [ -n "${WINDLASS:-}${SELF:-}" ] || (cd .. && cargo build --locked --package windlass)
-./build.sh kube-apiserver etcd
+./build.sh kube-apiserver etcd kubectl
 go build -o bin/differ ./differ
 started=()
 stop() {
@@ -34,7 +35,6 @@ upstream() {
     --service-account-issuer https://kubernetes.default.svc.cluster.local --service-cluster-ip-range 10.96.0.0/12 \
     --token-auth-file "$d/tokens" --authorization-mode Node,RBAC --allow-privileged >"$d/api.log" 2>&1 &
   started+=($!)
-  ready "$d/kubeconfig" "$!" "$d/api.log"
 }
 
 ready() { # KUBECONFIG PID LOG
@@ -44,17 +44,19 @@ ready() { # KUBECONFIG PID LOG
   done
 }
 
-./build.sh kubectl
 upstream reference 18443
+upstream second 18453
+servers=(-a "$work/reference/kubeconfig")
 if [ -n "${SELF:-}" ]; then
-  upstream second 18453
-  other=$work/second/kubeconfig
+  servers+=(-b "$work/second/kubeconfig" -known /dev/null)
 else
   "$windlass" up --control-plane-only --disable controllers --disable scheduler --data-dir "$work/data" --no-merge-kubeconfig \
     --kubeconfig "$work/ours" --secure-port 18463 >"$work/up.log" 2>&1 &
   started+=($!)
   until [ -s "$work/ours" ]; do sleep 0.1; kill -0 "$!"; done
   ready "$work/ours" "$!" "$work/up.log"
-  other=$work/ours
+  servers+=(-b "$work/ours" -again "$work/second/kubeconfig" -known differ/known.tsv)
 fi
-bin/differ -a "$work/reference/kubeconfig" -b "$other" -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" "$@"
+ready "$work/reference/kubeconfig" "${started[1]}" "$work/reference/api.log"
+ready "$work/second/kubeconfig" "${started[3]}" "$work/second/api.log"
+bin/differ "${servers[@]}" -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" "$@"

@@ -6,13 +6,16 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 type conclusion struct {
 	show                        int
 	known, result, commit, date string
+	// recount writes the numbers found into the file of known differences.
+	recount bool
+	// part says that not all requests were sent, so that no numbers are to be expected.
+	part bool
 }
 
 type count struct {
@@ -21,16 +24,8 @@ type count struct {
 	Agreed   int    `json:"agreed"`
 }
 
-// difference is one that is known: the requests whose names match differ, as many as are counted, for a reason.
-type difference struct {
-	Requests int    `json:"requests"`
-	Names    string `json:"names"`
-	Reason   string `json:"reason"`
-	// Any number of them differs: what they see hangs on the moment.
-	any bool
-}
-
-// conclude prints and writes what was found. Differences beyond the known ones fail, as do known ones that are gone.
+// conclude prints and writes what was found. Differences beyond the known ones fail, as do known ones that are gone, and
+// answers in which two upstream servers differ.
 func conclude(outcomes []outcome, how conclusion) error {
 	areas := counted(outcomes)
 	agreed := 0
@@ -42,16 +37,17 @@ func conclude(outcomes []outcome, how conclusion) error {
 		fmt.Printf("%-40s %5d of %5d\n", area.Name, area.Agreed, area.Requests)
 	}
 	fmt.Printf("%d of %d requests answered as upstream\n", agreed, len(outcomes))
-	var known []difference
+	var known []*difference
 	if how.known != "" {
 		var err error
 		if known, err = readKnown(how.known); err != nil {
 			return err
 		}
 	}
+	unknown := assign(known, outcomes)
 	if how.result != "" {
 		content, err := json.MarshalIndent(map[string]any{
-			"commit": how.commit, "date": how.date, "requests": len(outcomes), "agreed": agreed, "areas": areas, "known": known,
+			"commit": how.commit, "date": how.date, "requests": len(outcomes), "agreed": agreed, "areas": areas, "known": byReason(known),
 		}, "", " ")
 		if err != nil {
 			return err
@@ -60,10 +56,31 @@ func conclude(outcomes []outcome, how conclusion) error {
 			return err
 		}
 	}
-	if how.known == "" {
-		return nil
+	wavered := wavering(outcomes)
+	if how.known == "" || wavered != nil {
+		return wavered
 	}
-	return hold(known, outcomes)
+	if how.recount {
+		if err := recount(how.known, known); err != nil {
+			return err
+		}
+	}
+	return hold(known, unknown, how.part || how.recount)
+}
+
+// wavering fails where two upstream servers answered differently.
+func wavering(outcomes []outcome) error {
+	wavered := 0
+	for _, outcome := range outcomes {
+		for _, part := range outcome.wavering {
+			fmt.Printf("two upstream servers differ: %s\n  %s\n", outcome.name, part)
+		}
+		wavered += min(1, len(outcome.wavering))
+	}
+	if wavered > 0 {
+		return fmt.Errorf("%d answers differ between two upstream servers", wavered)
+	}
+	return nil
 }
 
 func counted(outcomes []outcome) []*count {
@@ -85,20 +102,26 @@ func counted(outcomes []outcome) []*count {
 }
 
 // own are the parts of a difference that are a request's own, not its cause's.
-var own = regexp.MustCompile(`"[^"]*"|\d+`)
+var own = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\d+`)
+
+// partsShown and valueShown, in bytes, bound what is printed of an example.
+const (
+	partsShown = 6
+	valueShown = 500
+)
 
 // showGroups prints differences of one cause as one: an example, and how many are like it.
 func showGroups(outcomes []outcome, show int) {
 	groups := map[string][]outcome{}
 	for _, outcome := range outcomes {
-		if outcome.differs() {
-			_, request, _ := strings.Cut(outcome.name, ": ")
-			key := own.ReplaceAllString(outcome.upstream.difference(outcome.ours), "*")
-			if outcome.area != "leaves" {
-				key = request + key
-			}
-			groups[key] = append(groups[key], outcome)
+		if !outcome.differs() {
+			continue
 		}
+		var key strings.Builder
+		for _, part := range outcome.parts {
+			key.WriteString(part.place + own.ReplaceAllString(part.upstream+"|"+part.ours, "*") + "\n")
+		}
+		groups[key.String()] = append(groups[key.String()], outcome)
 	}
 	sorted := make([][]outcome, 0, len(groups))
 	for _, group := range groups {
@@ -112,69 +135,13 @@ func showGroups(outcomes []outcome, show int) {
 	})
 	for _, group := range sorted[:min(show, len(sorted))] {
 		example := group[0]
-		fmt.Printf("--- %d like: %s\n%s %s\n%s\n", len(group), example.name, example.step.method, example.step.path,
-			example.upstream.difference(example.ours))
-	}
-}
-
-// readKnown reads lines of `count<TAB>regular expression<TAB>reason`, with `*` for any count.
-func readKnown(file string) ([]difference, error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var known []difference
-	for number, line := range strings.Split(strings.TrimSpace(string(content)), "\n") {
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
+		fmt.Printf("--- %d like: %s\n%s %s\n", len(group), example.name, example.step.method, example.step.path)
+		for _, part := range example.parts[:min(partsShown, len(example.parts))] {
+			part.upstream, part.ours = part.upstream[:min(valueShown, len(part.upstream))], part.ours[:min(valueShown, len(part.ours))]
+			fmt.Println(" ", part)
 		}
-		parts := strings.Split(line, "\t")
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("%s:%d: not `count, names, reason`", file, number+1)
-		}
-		one := difference{Names: parts[1], Reason: parts[2], any: parts[0] == "*"}
-		if !one.any {
-			if one.Requests, err = strconv.Atoi(parts[0]); err != nil {
-				return nil, fmt.Errorf("%s:%d: %w", file, number+1, err)
-			}
-		}
-		known = append(known, one)
-	}
-	return known, nil
-}
-
-// hold compares the differences found with the known ones: the first that a request's name matches counts it.
-func hold(known []difference, outcomes []outcome) error {
-	patterns := make([]*regexp.Regexp, len(known))
-	for index, one := range known {
-		pattern, err := regexp.Compile("^(?:" + one.Names + ")$")
-		if err != nil {
-			return err
-		}
-		patterns[index] = pattern
-	}
-	found := make([]int, len(known))
-	wrong := 0
-	for _, outcome := range outcomes {
-		if !outcome.differs() {
-			continue
-		}
-		index := slices.IndexFunc(patterns, func(pattern *regexp.Regexp) bool { return pattern.MatchString(outcome.name) })
-		if index < 0 {
-			fmt.Println("new difference:", outcome.name)
-			wrong++
-			continue
-		}
-		found[index]++
-	}
-	for index, one := range known {
-		if !one.any && found[index] != one.Requests {
-			fmt.Printf("known difference: %d requests, not %d: %s\n", found[index], one.Requests, one.Names)
-			wrong++
+		if more := len(example.parts) - partsShown; more > 0 {
+			fmt.Printf("  ... %d more\n", more)
 		}
 	}
-	if wrong > 0 {
-		return fmt.Errorf("%d differences are not as known", wrong)
-	}
-	return nil
 }

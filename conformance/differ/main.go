@@ -1,9 +1,11 @@
 // Command differ sends the same requests to two Kubernetes API servers and compares what they answer: status, the headers
 // that matter and the body, after what must differ (uids, revisions, times, generated names) was made equal.
 //
-//	differ -a KUBECONFIG -b KUBECONFIG [-only REGEXP] [-show N] [-answers FILE] [-known FILE] [-result FILE -commit C -date D]
+//	differ -a KUBECONFIG [-again KUBECONFIG] -b KUBECONFIG [-only REGEXP] [-show N] [-answers FILE]
+//	       [-known FILE [-recount]] [-result FILE -commit C -date D]
 //
-// With the kubeconfigs of two servers of the same kind it proves that the comparison itself finds no differences.
+// A second server of the reference's kind, -again, is sent everything too: where the two do not agree, what must differ was
+// not made equal, and the comparison proves nothing. So they must agree entirely.
 package main
 
 import (
@@ -26,24 +28,22 @@ func main() {
 
 func run() error {
 	a := flag.String("a", "", "kubeconfig of the reference")
+	again := flag.String("again", "", "kubeconfig of a second server of the reference's kind, which must agree entirely")
 	b := flag.String("b", "", "kubeconfig of the server compared with it")
 	only := flag.String("only", "", "only requests whose name matches")
 	show := flag.Int("show", 20, "groups of differences to print, the largest first")
 	answers := flag.String("answers", "", "file to write every differing request and its two answers to, a JSON object a line")
-	known := flag.String("known", "", "file of differences that are known")
+	known := flag.String("known", "", "file of differences that are known: all others fail")
+	recount := flag.Bool("recount", false, "write the numbers found into the file of known differences")
 	result := flag.String("result", "", "file to write the figures to")
 	commit := flag.String("commit", "", "commit that is compared")
 	date := flag.String("date", "", "day of the comparison")
 	flag.Parse()
-	reference, err := connect(*a)
+	servers, err := connectAll(*a, *b, *again)
 	if err != nil {
 		return err
 	}
-	compared, err := connect(*b)
-	if err != nil {
-		return err
-	}
-	scripts, err := batteries(reference)
+	scripts, err := batteries(servers[0])
 	if err != nil {
 		return err
 	}
@@ -60,19 +60,37 @@ func run() error {
 		}
 		scripts = kept
 	}
-	outcomes := runScript(reference, compared, setUp())
+	outcomes := runScript(servers, setUp())
 	// What lives is seen by everything else: it comes last.
 	for _, lives := range []bool{false, true} {
 		phase := slices.Clone(scripts)
 		phase = slices.DeleteFunc(phase, func(script script) bool { return script.alive() != lives })
-		outcomes = append(outcomes, compare(reference, compared, phase)...)
+		outcomes = append(outcomes, compare(servers, phase)...)
 	}
 	if *answers != "" {
 		if err := writeAnswers(*answers, outcomes); err != nil {
 			return err
 		}
 	}
-	return conclude(outcomes, conclusion{show: *show, known: *known, result: *result, commit: *commit, date: *date})
+	return conclude(outcomes, conclusion{
+		show: *show, known: *known, recount: *recount, part: *only != "", result: *result, commit: *commit, date: *date,
+	})
+}
+
+// connectAll connects with the reference, the server compared with it, and the second reference if there is one.
+func connectAll(a, b, again string) ([]*server, error) {
+	var servers []*server
+	for _, kubeconfig := range []string{a, b, again} {
+		if kubeconfig == "" {
+			continue
+		}
+		server, err := connect(kubeconfig)
+		if err != nil {
+			return nil, err
+		}
+		servers = append(servers, server)
+	}
+	return servers, nil
 }
 
 // outcome is one request's, in the order of the scripts.
@@ -81,22 +99,24 @@ type outcome struct {
 	step       step
 	upstream   normalAnswer
 	ours       normalAnswer
+	// parts are where the two differ, wavering is where two upstream servers do.
+	parts, wavering []part
 }
 
-func (outcome outcome) differs() bool { return !outcome.upstream.equal(outcome.ours) }
+func (outcome outcome) differs() bool { return len(outcome.parts) > 0 }
 
 // workers send requests at once. Many of them wait: for a revision that does not come, for a watch that ends.
 const workers = 16
 
-// compare runs every script against both servers. Scripts are independent of one another, steps of a script are not.
-func compare(a, b *server, scripts []script) []outcome {
+// compare runs every script against all servers. Scripts are independent of one another, steps of a script are not.
+func compare(servers []*server, scripts []script) []outcome {
 	results := make([][]outcome, len(scripts))
 	next := make(chan int)
 	var running sync.WaitGroup
 	for range workers {
 		running.Go(func() {
 			for index := range next {
-				results[index] = runScript(a, b, scripts[index])
+				results[index] = runScript(servers, scripts[index])
 			}
 		})
 	}
@@ -108,16 +128,23 @@ func compare(a, b *server, scripts []script) []outcome {
 	return slices.Concat(results...)
 }
 
-func runScript(a, b *server, script script) []outcome {
+func runScript(servers []*server, script script) []outcome {
 	var all []outcome
 	for _, step := range script.steps {
-		var answers [2]normalAnswer
-		var pair sync.WaitGroup
-		for index, server := range []*server{a, b} {
-			pair.Go(func() { answers[index] = normalize(server.send(step)) })
+		answers := make([]normalAnswer, len(servers))
+		var sent sync.WaitGroup
+		for index, server := range servers {
+			sent.Go(func() { answers[index] = normalize(server.send(step)) })
 		}
-		pair.Wait()
-		all = append(all, outcome{area: script.area, name: script.name + ": " + step.what, step: step, upstream: answers[0], ours: answers[1]})
+		sent.Wait()
+		one := outcome{
+			area: script.area, name: script.name + ": " + step.what, step: step, upstream: answers[0], ours: answers[1],
+			parts: answers[0].differences(answers[1]),
+		}
+		if len(answers) > 2 {
+			one.wavering = answers[0].differences(answers[2])
+		}
+		all = append(all, one)
 	}
 	return all
 }
@@ -127,15 +154,23 @@ func writeAnswers(file string, outcomes []outcome) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	for _, outcome := range outcomes {
-		if !outcome.differs() {
+		if !outcome.differs() && len(outcome.wavering) == 0 {
 			continue
 		}
 		if err := encoder.Encode(map[string]any{
 			"name": outcome.name, "method": outcome.step.method, "path": outcome.step.path, "body": string(outcome.step.body),
-			"upstream": outcome.upstream, "ours": outcome.ours,
+			"upstream": outcome.upstream, "ours": outcome.ours, "parts": texts(outcome.parts), "wavering": texts(outcome.wavering),
 		}); err != nil {
 			return err
 		}
 	}
 	return os.WriteFile(file, text.Bytes(), 0o644)
+}
+
+func texts(parts []part) []string {
+	all := make([]string, len(parts))
+	for index, part := range parts {
+		all[index] = part.String()
+	}
+	return all
 }

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -79,9 +79,49 @@ func normal(value any) any {
 		if age.MatchString(value) {
 			return "AGE"
 		}
-		return normalText(value)
+		return normalText(normalInner(value))
 	}
 	return value
+}
+
+// normalInner makes the JSON objects within a text equal, quoted or not, as those of a body are.
+func normalInner(text string) string {
+	var whole strings.Builder
+	for {
+		start := strings.IndexByte(text, '{')
+		if start < 0 {
+			whole.WriteString(text)
+			return whole.String()
+		}
+		quoted := ""
+		if start > 0 && text[start-1] == '"' {
+			quoted, _ = strconv.QuotedPrefix(text[start-1:])
+		}
+		if inner, err := strconv.Unquote(quoted); err == nil {
+			if equal, length := normalPrefix(inner); length == len(inner) {
+				whole.WriteString(text[:start-1] + strconv.Quote(equal))
+				text = text[start-1+len(quoted):]
+				continue
+			}
+		}
+		equal, length := normalPrefix(text[start:])
+		if length == 0 {
+			equal, length = text[start:start+1], 1
+		}
+		whole.WriteString(text[:start] + equal)
+		text = text[start+length:]
+	}
+}
+
+// normalPrefix is the object that a text begins with, made equal, and its length in bytes; 0 if it begins with none.
+func normalPrefix(text string) (string, int) {
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	var value map[string]any
+	if decoder.Decode(&value) != nil {
+		return "", 0
+	}
+	return string(encode(normal(value))), int(decoder.InputOffset())
 }
 
 // age is a cell of a table that tells how long ago something was.
@@ -157,52 +197,4 @@ func normalize(answered answer) normalAnswer {
 func header(headers http.Header, name string) string {
 	values := slices.Sorted(slices.Values(headers.Values(name)))
 	return normalText(strings.Join(values, "; "))
-}
-
-func (a normalAnswer) equal(b normalAnswer) bool { return a.difference(b) == "" }
-
-// difference says how upstream's answer and ours differ; empty when they do not.
-func (upstream normalAnswer) difference(ours normalAnswer) string {
-	if upstream.Failed != "" || ours.Failed != "" {
-		return fmt.Sprintf("  upstream %s\n  ours     %s", upstream.Failed, ours.Failed)
-	}
-	var found []string
-	if upstream.Status != ours.Status {
-		found = append(found, fmt.Sprintf("status: upstream %d, ours %d", upstream.Status, ours.Status))
-	}
-	for _, name := range compared {
-		if theirs, ours := upstream.Headers[name], ours.Headers[name]; theirs != ours {
-			found = append(found, fmt.Sprintf("%s: upstream %q, ours %q", name, theirs, ours))
-		}
-	}
-	if upstream.Body != ours.Body {
-		found = append(found, lineDifference(upstream.Body, ours.Body))
-	}
-	return strings.Join(found, "\n")
-}
-
-const linesShown = 12
-
-// lineDifference shows the lines that only one side has, by the longest common prefix and suffix.
-func lineDifference(theirs, ours string) string {
-	a, b := strings.Split(theirs, "\n"), strings.Split(ours, "\n")
-	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	var text strings.Builder
-	for _, side := range []struct {
-		sign  string
-		lines []string
-	}{{"upstream", a}, {"ours    ", b}} {
-		for _, line := range side.lines[:min(linesShown, len(side.lines))] {
-			fmt.Fprintf(&text, "  %s %s\n", side.sign, line)
-		}
-		if more := len(side.lines) - linesShown; more > 0 {
-			fmt.Fprintf(&text, "  %s ... %d more\n", side.sign, more)
-		}
-	}
-	return strings.TrimRight(text.String(), "\n")
 }

@@ -21,6 +21,11 @@ type Oracle struct {
 		Requests int    `json:"requests"`
 		Agreed   int    `json:"agreed"`
 	} `json:"areas"`
+	// Known are the reasons of the other requests' differences. A request can differ for several.
+	Known []struct {
+		Reason   string `json:"reason"`
+		Requests int    `json:"requests"`
+	} `json:"known"`
 }
 
 func oracleSection(text *strings.Builder) error {
@@ -37,6 +42,12 @@ func oracleSection(text *strings.Builder) error {
 	text.WriteString("| requests | as upstream | of |\n|---|---:|---:|\n")
 	for _, area := range run.Areas {
 		fmt.Fprintf(text, "| %s | %d | %d |\n", cell(area.Name), area.Agreed, area.Requests)
+	}
+	if len(run.Known) > 0 {
+		text.WriteString("\n| the others differ because | requests |\n|---|---:|\n")
+	}
+	for _, known := range run.Known {
+		fmt.Fprintf(text, "| %s | %d |\n", cell(known.Reason), known.Requests)
 	}
 	text.WriteString("\n")
 	return nil
