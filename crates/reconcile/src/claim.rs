@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cache::Kept;
 use crate::meta;
@@ -59,7 +59,7 @@ fn adopt<K: Kept, O: Kept>(owner: &O, object: &K, finalizer: Option<&str>) -> Ac
         let others = object.metadata().finalizers.iter().flatten().map(String::as_str);
         others.chain([finalizer]).collect()
     });
-    patch_owners(object, json!(owners), held)
+    Action::adopt(owner, object, owners_patch(object, json!(owners), held))
 }
 
 fn release<K: Kept, O: Kept>(owner: &O, object: &K, finalizer: Option<&str>) -> Action {
@@ -69,14 +69,14 @@ fn release<K: Kept, O: Kept>(owner: &O, object: &K, finalizer: Option<&str>) -> 
         let all = object.metadata().finalizers.iter().flatten().map(String::as_str);
         all.filter(|other| *other != finalizer).collect()
     });
-    patch_owners(object, json!(owners), held)
+    Action::patch(object, owners_patch(object, json!(owners), held))
 }
 
 /// Whole lists are written, so the patch is bound to the version it was read at.
-fn patch_owners<K: Kept>(object: &K, owners: serde_json::Value, finalizers: Option<Vec<&str>>) -> Action {
+fn owners_patch<K: Kept>(object: &K, owners: Value, finalizers: Option<Vec<&str>>) -> Value {
     let mut metadata = json!({"ownerReferences": owners, "resourceVersion": object.metadata().resource_version});
     if let Some(finalizers) = finalizers {
         metadata["finalizers"] = json!(finalizers);
     }
-    Action::patch(object, json!({ "metadata": metadata }))
+    json!({ "metadata": metadata })
 }

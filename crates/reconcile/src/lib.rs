@@ -56,7 +56,7 @@ mod ttl;
 
 pub use cache::{Cache, Change, Key, Of, Source};
 pub use controller::{CONTROLLERS, Controller, Cx, Failure};
-pub use plan::{Action, Event, IfExists, Note, Plan, Propagation, Subresource, Verb};
+pub use plan::{Action, Event, IfExists, Note, Owner, Plan, Propagation, Subresource, Verb};
 pub use resource::Resource;
 pub use settings::Settings;
 

@@ -19,6 +19,8 @@ use crate::resource::Resource;
 const FINALIZER: &str = "kubernetes";
 /// How soon to look again at content that goes by itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How soon where pods are left; the end of each is told besides.
+const LOOK_AGAIN_AT_PODS: Duration = Duration::from_secs(5);
 
 /// The objects of one resource left in the namespace.
 pub struct Content {
@@ -62,7 +64,7 @@ pub fn plan(view: &View<'_>, now: Timestamp) -> Plan {
         return plan;
     }
     plan.status = status(view, &in_turn, now);
-    plan.requeue_after = Some(LOOK_AGAIN);
+    plan.requeue_after = Some(if pods.is_some() { LOOK_AGAIN_AT_PODS } else { LOOK_AGAIN });
     plan
 }
 
@@ -206,7 +208,7 @@ mod tests {
             planned(vec![content("configmaps", std::slice::from_ref(&there)), content("pods", &[there])], &[], &[]);
         assert!(plan.to_text().starts_with("delete all pods of n\nstatus namespaces n\n"), "{}", plan.to_text());
         assert_eq!(plan.actions.len(), 1);
-        assert_eq!(plan.requeue_after, Some(LOOK_AGAIN));
+        assert_eq!(plan.requeue_after, Some(LOOK_AGAIN_AT_PODS));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
 use crate::cache::{Kept, Key};
+use crate::meta;
 use crate::resource::Resource;
 
 /// Everything to do about one key.
@@ -48,6 +49,13 @@ pub enum Verb {
         patch: Value,
         subresource: Subresource,
     },
+    /// A JSON merge patch that makes an owner the object's controller. Whoever carries it out first asks the API server
+    /// whether the owner is still there and stays: what the cache says of it may be old, and an object taken in by an
+    /// owner that goes would be deleted after it.
+    Adopt {
+        patch: Value,
+        owner: Owner,
+    },
     Delete {
         uid: Option<String>,
         revision: Option<String>,
@@ -60,6 +68,14 @@ pub enum Verb {
     Evict {
         grace_seconds: Option<i64>,
     },
+}
+
+/// Who takes an object in.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub resource: Resource,
+    pub key: Key,
+    pub uid: String,
 }
 
 /// What a create does when the name is taken.
@@ -186,6 +202,17 @@ impl Action {
         Action::on(object, verb)
     }
 
+    /// Gives the object to an owner by a merge patch of its metadata.
+    pub fn adopt<K: Kept, O: Kept>(owner: &O, object: &K, mut patch: Value) -> Action {
+        patch["metadata"]["uid"] = json!(object.metadata().uid);
+        let owner = Owner {
+            resource: O::OF.resource().clone(),
+            key: Key::of(owner.metadata()),
+            uid: meta::uid(owner.metadata()).to_string(),
+        };
+        Action::on(object, Verb::Adopt { patch, owner })
+    }
+
     /// A merge patch of this very object: its uid is made part of the patch, so that a namesake is not patched.
     pub fn patch<K: Kept>(object: &K, mut patch: Value) -> Action {
         patch["metadata"]["uid"] = json!(object.metadata().uid);
@@ -289,6 +316,7 @@ fn write_action(out: &mut String, action: &Action) {
         }
         Verb::Update { object, subresource } => writeln!(out, "update {what}{}\n  {object}", subresource.path()),
         Verb::Patch { patch, subresource } => writeln!(out, "patch {what}{}\n  {patch}", subresource.path()),
+        Verb::Adopt { patch, owner } => writeln!(out, "adopt {what} by {}\n  {patch}", owner.key),
         Verb::Delete { grace_seconds, propagation, .. } => {
             let grace = grace_seconds.map_or(String::new(), |s| format!(" grace {s}s"));
             let how = propagation.map_or(String::new(), |p| format!(" {}", p.as_str()));

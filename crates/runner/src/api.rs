@@ -3,8 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::client::Body;
-use reconcile::{Action, IfExists, Resource, Subresource, Verb};
+use reconcile::{Action, IfExists, Owner, Subresource, Verb};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -39,6 +40,11 @@ impl Refusal {
     /// No answer was understood: the code that reads it panicked.
     pub fn of_panic(message: String) -> Refusal {
         Refusal { code: 0, reason: String::new(), message: format!("panic: {message}"), causes: Vec::new() }
+    }
+
+    /// The answer is not what was asked for.
+    pub fn unreadable(error: serde_json::Error) -> Refusal {
+        Refusal::transport(format!("unreadable answer: {error}"))
     }
 
     fn transport(error: impl std::fmt::Display) -> Refusal {
@@ -189,6 +195,10 @@ impl Api {
                 let path = format!("{object}{}", subresource.path());
                 self.call(Method::PATCH, &path, "application/merge-patch+json", JSON, Some(patch)).await
             }
+            Verb::Adopt { patch, owner } => {
+                self.stays(owner).await?;
+                self.call(Method::PATCH, &object, "application/merge-patch+json", JSON, Some(patch)).await
+            }
             Verb::Delete { .. } => {
                 self.call(Method::DELETE, &object, JSON, JSON, Some(&delete_options(&action.verb))).await
             }
@@ -205,6 +215,33 @@ impl Api {
                 }
                 self.call(Method::POST, &format!("{object}/eviction"), JSON, JSON, Some(&eviction)).await
             }
+        }
+    }
+}
+
+impl Api {
+    /// Refuses where an owner is gone, another or being deleted.
+    async fn stays(&self, owner: &Owner) -> Result<(), Refusal> {
+        #[derive(Deserialize)]
+        struct Found {
+            metadata: ObjectMeta,
+        }
+        let gone = |why: &str| Refusal {
+            code: StatusCode::CONFLICT.as_u16(),
+            reason: "Conflict".into(),
+            message: format!("{} {} {why}", owner.resource.kind, owner.key),
+            causes: Vec::new(),
+        };
+        let path = owner.resource.object_path(&owner.key.namespace, &owner.key.name);
+        let body = match self.get(&path, Detail::Metadata).await {
+            Err(refusal) if refusal.is("NotFound") => return Err(gone("is gone")),
+            answer => answer?,
+        };
+        let found: Found = serde_json::from_slice(&body).map_err(Refusal::unreadable)?;
+        match found.metadata.deletion_timestamp {
+            _ if found.metadata.uid.as_deref() != Some(&owner.uid) => Err(gone("is gone, another has its name")),
+            Some(at) => Err(gone(&format!("has just been deleted at {}", at.0))),
+            None => Ok(()),
         }
     }
 }
@@ -235,89 +272,50 @@ pub fn harmless(action: &Action, refusal: &Refusal) -> bool {
             refusal.namespace_terminating() || (*if_exists == IfExists::Accept && refusal.is("AlreadyExists"))
         }
         Verb::Delete { .. } | Verb::Evict { .. } | Verb::DeleteCollection => refusal.is("NotFound"),
-        Verb::Patch { .. } => refusal.is("NotFound"),
+        Verb::Patch { .. } | Verb::Adopt { .. } => refusal.is("NotFound"),
         // A status may come too late for an object that has just gone.
         Verb::Update { subresource, .. } => *subresource == Subresource::Status && refusal.is("NotFound"),
     }
 }
 
-/// A resource of API discovery.
-#[derive(Clone, Debug)]
-pub struct Discovered {
-    pub resource: Resource,
-    pub verbs: Vec<String>,
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-impl Discovered {
-    pub fn can(&self, verb: &str) -> bool {
-        self.verbs.iter().any(|v| v == verb)
-    }
-}
+    use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
-#[derive(Deserialize)]
-struct ResourceList {
-    #[serde(default)]
-    resources: Vec<ResourceEntry>,
-}
+    use super::*;
 
-#[derive(Deserialize)]
-struct ResourceEntry {
-    name: String,
-    kind: String,
-    namespaced: bool,
-    #[serde(default)]
-    verbs: Vec<String>,
-}
-
-impl Api {
-    /// The preferred version of every resource, subresources aside; and the groups that could not be asked.
-    pub async fn discover(&self) -> Result<(Vec<Discovered>, Vec<String>), Refusal> {
-        let body = self.get("/apis", Detail::Whole).await?;
-        let groups: Value = serde_json::from_slice(&body).map_err(Refusal::transport)?;
-        let mut versions: Vec<(String, Vec<String>)> = vec![(String::new(), vec!["v1".to_string()])];
-        for group in groups["groups"].as_array().into_iter().flatten() {
-            let preferred = group["preferredVersion"]["version"].as_str().unwrap_or_default().to_string();
-            let all = group["versions"].as_array().into_iter().flatten();
-            let mut names: Vec<String> =
-                all.filter_map(|v| v["version"].as_str()).filter(|v| *v != preferred).map(str::to_string).collect();
-            names.insert(0, preferred);
-            versions.push((group["name"].as_str().unwrap_or_default().to_string(), names));
-        }
-        let mut found: Vec<Discovered> = Vec::new();
-        let mut failed = Vec::new();
-        for (group, names) in versions {
-            let mut known: Vec<String> = Vec::new();
-            for version in names {
-                match self.resources_of(&group, &version).await {
-                    Ok(list) => {
-                        let fresh = list.into_iter().filter(|d| !known.contains(&d.resource.plural.to_string()));
-                        let fresh: Vec<_> = fresh.collect();
-                        known.extend(fresh.iter().map(|d| d.resource.plural.to_string()));
-                        found.extend(fresh);
-                    }
-                    Err(_) => failed.push(format!("{group}/{version}")),
-                }
+    /// What becomes of an adoption when the API server says this of the owner; and whether the object was patched.
+    async fn adopted(code: u16, owner: Value) -> (Result<Bytes, Refusal>, bool) {
+        let patched = Arc::new(AtomicBool::new(false));
+        let seen = patched.clone();
+        let api = crate::testing::api(move |method, path| match (method, path) {
+            (&Method::GET, "/apis/apps/v1/namespaces/n/deployments/d") => (code, owner.clone()),
+            (&Method::PATCH, "/apis/apps/v1/namespaces/n/replicasets/r") => {
+                seen.store(true, Ordering::SeqCst);
+                (200, json!({}))
             }
-        }
-        Ok((found, failed))
+            _ => (500, json!({"message": "not expected"})),
+        });
+        let object = |name: &str| serde_json::from_value(json!({"name": name, "namespace": "n", "uid": name})).unwrap();
+        let deployment = Deployment { metadata: object("d"), ..Default::default() };
+        let set = ReplicaSet { metadata: object("r"), ..Default::default() };
+        let done = api.execute(&Action::adopt(&deployment, &set, json!({"metadata": {}}))).await;
+        (done, patched.load(Ordering::SeqCst))
     }
 
-    async fn resources_of(&self, group: &str, version: &str) -> Result<Vec<Discovered>, Refusal> {
-        let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        let body = self.get(&path, Detail::Whole).await?;
-        let list: ResourceList = serde_json::from_slice(&body).map_err(Refusal::transport)?;
-        let entries = list.resources.into_iter().filter(|r| !r.name.contains('/'));
-        Ok(entries
-            .map(|r| Discovered {
-                resource: Resource {
-                    group: group.to_string().into(),
-                    version: version.to_string().into(),
-                    plural: r.name.into(),
-                    kind: r.kind.into(),
-                    namespaced: r.namespaced,
-                },
-                verbs: r.verbs,
-            })
-            .collect())
+    #[tokio::test]
+    async fn only_an_owner_that_stays_takes_an_object_in() {
+        let (done, patched) = adopted(200, json!({"metadata": {"uid": "d"}})).await;
+        assert!(done.is_ok() && patched);
+        let goes = json!({"metadata": {"uid": "d", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        for (code, owner) in
+            [(200, goes), (200, json!({"metadata": {"uid": "e"}})), (404, json!({"reason": "NotFound"}))]
+        {
+            let (done, patched) = adopted(code, owner).await;
+            assert!(done.is_err_and(|refusal| refusal.is("Conflict")) && !patched);
+        }
     }
 }

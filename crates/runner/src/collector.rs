@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use crate::api::{Detail, Refusal};
+use crate::discovery::discover;
 use crate::execute::Shared;
 use crate::queue::Queue;
 use crate::reflector::{Sink, Source, reflect};
@@ -132,7 +133,7 @@ async fn feed(collector: Arc<Collector>, ready: watch::Sender<bool>) {
     let mut tasks: JoinSet<()> = JoinSet::new();
     let mut running: HashMap<Resource, AbortHandle> = HashMap::new();
     loop {
-        let (found, failed) = match collector.shared.api.discover().await {
+        let (found, failed) = match discover(&collector.shared.api).await {
             Ok(all) => all,
             Err(refusal) => {
                 warn!(%refusal, "discovery failed");
@@ -293,11 +294,16 @@ mod tests {
     use super::*;
 
     /// A cluster of one namespace that serves `things` of `a/v1`, one an orphan, and `wares` of `b/v1`.
-    fn answer(path: &str, things_down: bool, deleted: &AtomicBool, method: &http::Method) -> (u16, Value) {
-        let resource = |plural: &str, kind: &str| json!({"resources": [{"name": plural, "kind": kind, "namespaced": true, "verbs": ["list", "watch", "delete"]}]});
-        let group = |name: &str| {
-            let version = json!({"version": "v1", "groupVersion": format!("{name}/v1")});
-            json!({"name": name, "versions": [version], "preferredVersion": version})
+    fn answer(path: &str, wares_down: bool, deleted: &AtomicBool, method: &http::Method) -> (u16, Value) {
+        let group = |name: &str, plural: &str, kind: &str| {
+            let resource = json!({
+                "resource": plural, "responseKind": {"kind": kind}, "scope": "Namespaced", "verbs": ["list", "watch", "delete"],
+            });
+            json!({"metadata": {"name": name}, "versions": [{"version": "v1", "freshness": "Current", "resources": [resource]}]})
+        };
+        let wares = match wares_down {
+            true => json!({"metadata": {"name": "b"}, "versions": [{"version": "v1", "freshness": "Stale"}]}),
+            false => group("b", "wares", "Ware"),
         };
         let owner = json!([{"apiVersion": "a/v1", "kind": "Thing", "name": "gone", "uid": "gone"}]);
         let orphan = json!({"metadata": {
@@ -309,11 +315,8 @@ mod tests {
             return (200, json!({"kind": "Status", "details": {"uid": "orphan"}}));
         }
         match path.split('?').next().unwrap_or(path) {
-            "/apis" => (200, json!({"groups": [group("a"), group("b")]})),
-            "/api/v1" => (200, json!({"resources": []})),
-            "/apis/a/v1" => (200, resource("things", "Thing")),
-            "/apis/b/v1" if things_down => (503, json!({"message": "unavailable"})),
-            "/apis/b/v1" => (200, resource("wares", "Ware")),
+            "/api" => (200, json!({"items": []})),
+            "/apis" => (200, json!({"items": [group("a", "things", "Thing"), wares]})),
             "/apis/a/v1/things" => (200, list(json!([orphan]))),
             "/apis/b/v1/wares" => (500, json!({"message": "broken"})),
             _ => (404, json!({"reason": "NotFound"})),
@@ -362,7 +365,7 @@ mod tests {
         let (is_down, was_asked) = (down.clone(), asked.clone());
         let collector = collector(crate::testing::api(move |method, path| {
             let down = is_down.load(Ordering::SeqCst);
-            was_asked.fetch_or(down && path == "/apis/b/v1", Ordering::SeqCst);
+            was_asked.fetch_or(down && path == "/apis", Ordering::SeqCst);
             answer(path, down, &AtomicBool::new(false), method)
         }));
         let (ready, mut is_ready) = watch::channel(false);

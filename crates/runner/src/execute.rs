@@ -182,7 +182,7 @@ fn failure(action: &Action, refusal: Refusal) -> Failure {
     let verb = match action.verb {
         Verb::Create { .. } => "create",
         Verb::Update { .. } => "update",
-        Verb::Patch { .. } => "patch",
+        Verb::Patch { .. } | Verb::Adopt { .. } => "patch",
         Verb::Delete { .. } | Verb::DeleteCollection => "delete",
         Verb::Evict { .. } => "evict",
     };

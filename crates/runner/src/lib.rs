@@ -10,6 +10,7 @@ mod api;
 mod approver;
 mod collector;
 mod controllers;
+mod discovery;
 mod election;
 mod events;
 mod execute;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use reconcile::namespace::{self, Content, View};
@@ -10,11 +12,14 @@ use serde::Deserialize;
 use tracing::warn;
 
 use crate::api::{Detail, Refusal};
+use crate::discovery::discover;
 use crate::execute::Shared;
 use crate::queue::Queue;
 use crate::tasks::caught_in;
 
 pub const SOURCE: &str = "namespace-controller";
+/// How many namespaces are emptied at once, as upstream's controller manager does unless told otherwise.
+const WORKERS: usize = 10;
 
 /// The terminating namespaces a change concerns.
 pub fn concerned(cache: &Cache, change: &Change) -> Option<String> {
@@ -28,26 +33,34 @@ pub fn concerned(cache: &Cache, change: &Change) -> Option<String> {
 }
 
 pub async fn run(shared: Arc<Shared>, queue: Arc<Queue<String>>) {
+    let mut busy = FuturesUnordered::new();
     loop {
-        let name = queue.next().await;
-        match caught_in(sync(&shared, &name)).await.unwrap_or_else(|panic| Err(Refusal::of_panic(panic))) {
-            Ok(None) => queue.forget(&name),
-            Ok(Some(again)) => {
-                queue.forget(&name);
+        tokio::select! {
+            name = queue.next(), if busy.len() < WORKERS => busy.push(work(&shared, &queue, name)),
+            Some(()) = busy.next(), if !busy.is_empty() => {}
+        }
+    }
+}
+
+async fn work(shared: &Shared, queue: &Queue<String>, name: String) {
+    match caught_in(sync(shared, &name)).await.unwrap_or_else(|panic| Err(Refusal::of_panic(panic))) {
+        Ok(again) => {
+            queue.forget(&name);
+            if let Some(again) = again {
                 queue.add_after(name.clone(), again);
             }
-            Err(refusal) => {
-                warn!(namespace = name, %refusal, "namespace not emptied");
-                queue.add_rate_limited(name.clone());
-            }
         }
-        queue.done(&name);
+        Err(refusal) => {
+            warn!(namespace = name, %refusal, "namespace not emptied");
+            queue.add_rate_limited(name.clone());
+        }
     }
+    queue.done(&name);
 }
 
 /// Plans until a plan leaves nothing to do at once.
 async fn sync(shared: &Shared, name: &str) -> Result<Option<std::time::Duration>, Refusal> {
-    let (found, undiscovered) = shared.api.discover().await?;
+    let (found, undiscovered) = discover(&shared.api).await?;
     let resources: Vec<Resource> = found
         .into_iter()
         .filter(|d| d.resource.namespaced && d.can("delete") && d.can("list"))
@@ -60,7 +73,7 @@ async fn sync(shared: &Shared, name: &str) -> Result<Option<std::time::Duration>
             Err(refusal) if refusal.is("NotFound") => return Ok(None),
             Err(refusal) => return Err(refusal),
         };
-        let namespace: Namespace = serde_json::from_slice(&body).map_err(unreadable)?;
+        let namespace: Namespace = serde_json::from_slice(&body).map_err(Refusal::unreadable)?;
         if !namespace::waits(&namespace) {
             return Ok(None);
         }
@@ -106,10 +119,6 @@ struct Item {
 
 async fn left_of(shared: &Shared, resource: &Resource, namespace: &str) -> Result<Vec<ObjectMeta>, Refusal> {
     let body = shared.api_of(SOURCE).list(&resource.collection_path(namespace), Detail::Metadata).await?;
-    let page: Page = serde_json::from_slice(&body).map_err(unreadable)?;
+    let page: Page = serde_json::from_slice(&body).map_err(Refusal::unreadable)?;
     Ok(page.items.unwrap_or_default().into_iter().map(|item| item.metadata).collect())
-}
-
-fn unreadable(error: serde_json::Error) -> Refusal {
-    Refusal { code: 0, reason: String::new(), message: format!("unreadable answer: {error}"), causes: Vec::new() }
 }

@@ -97,10 +97,6 @@ pub async fn reflect(api: Api, source: Source, sink: impl Sink, listed: impl Fn(
     }
 }
 
-fn unreadable(error: serde_json::Error) -> Refusal {
-    Refusal { code: 0, reason: String::new(), message: format!("unreadable answer: {error}"), causes: Vec::new() }
-}
-
 async fn list(api: &Api, source: &Source, sink: &impl Sink) -> Result<String, Refusal> {
     let base = source.resource.collection_path("");
     let mut pages: Vec<Bytes> = Vec::new();
@@ -112,15 +108,15 @@ async fn list(api: &Api, source: &Source, sink: &impl Sink) -> Result<String, Re
             path.push_str(&escape(token));
         }
         let body = api.list(&path, source.detail).await?;
-        let page: Page<'_> = serde_json::from_slice(&body).map_err(unreadable)?;
+        let page: Page<'_> = serde_json::from_slice(&body).map_err(Refusal::unreadable)?;
         next = page.metadata.next.filter(|t| !t.is_empty());
         let revision = page.metadata.resource_version;
         pages.push(body);
         if next.is_none() {
             let pages: Result<Vec<Page<'_>>, _> = pages.iter().map(|p| serde_json::from_slice(p)).collect();
-            let pages = pages.map_err(unreadable)?;
+            let pages = pages.map_err(Refusal::unreadable)?;
             let items: Vec<&RawValue> = pages.into_iter().flat_map(|p| p.items.unwrap_or_default()).collect();
-            sink.replace(&items, revision.parse().unwrap_or(0)).map_err(unreadable)?;
+            sink.replace(&items, revision.parse().unwrap_or(0)).map_err(Refusal::unreadable)?;
             return Ok(revision);
         }
     }
@@ -164,14 +160,14 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
         if line.is_empty() {
             continue;
         }
-        let line: Line<'_> = serde_json::from_slice(&line).map_err(unreadable)?;
+        let line: Line<'_> = serde_json::from_slice(&line).map_err(Refusal::unreadable)?;
         let object = line.object.get();
         match line.kind {
             "ADDED" | "MODIFIED" => leave_out_unreadable(sink.apply(object), object),
             "DELETED" => leave_out_unreadable(sink.remove(object), object),
             "BOOKMARK" => {}
             _ => {
-                let status: serde_json::Value = serde_json::from_str(object).map_err(unreadable)?;
+                let status: serde_json::Value = serde_json::from_str(object).map_err(Refusal::unreadable)?;
                 if status["code"] == 410 {
                     return Ok(Ended::Expired);
                 }
@@ -179,7 +175,7 @@ async fn drain(lines: &mut crate::api::Lines, sink: &impl Sink, revision: &mut S
                 return Err(Refusal { code: 0, reason: String::new(), message, causes: Vec::new() });
             }
         }
-        let at: Versioned = serde_json::from_str(object).map_err(unreadable)?;
+        let at: Versioned = serde_json::from_str(object).map_err(Refusal::unreadable)?;
         *revision = at.metadata.resource_version;
         if line.kind == "BOOKMARK" {
             sink.observe(revision.parse().unwrap_or(0));
