@@ -41,7 +41,7 @@ serve_images() {
   [ "$nodes" = 1 ] || ../scripts/host.sh up "$host" "$subnet"
   "$bin/images" serve "$work/images" "$registry_address" >"$work/registry.log" 2>&1 &
   registry=$!
-  until grep -q '^serving' "$work/registry.log"; do
+  until grep -qs '^serving' "$work/registry.log"; do
     kill -0 "$registry" || { cat "$work/registry.log"; return 1; }
     sleep 0.2
   done
@@ -56,7 +56,7 @@ join_cluster() {
   done
   there "$windlass" "${invitation[@]:1}" "${second_flags[@]}" >"$work/join.log" 2>"$work/node-2.log" &
   second=$!
-  until grep -q 'is a node of' "$work/join.log"; do
+  until grep -qs 'is a node of' "$work/join.log"; do
     kill -0 "$second" || { cat "$work/join.log" "$work/node-2.log"; return 1; }
     sleep 0.2
   done
@@ -80,7 +80,7 @@ YAML
     done
     beside
   fi
-  until grep -q 'Ready' "$work/up.log"; do
+  until grep -qs 'Ready' "$work/up.log"; do
     kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
     sleep 0.2
   done
