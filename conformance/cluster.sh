@@ -1,7 +1,8 @@
 # A cluster of the suite's own, sourced by the runners: its directories, ports and addresses disturb no other on the machine.
 # Two nodes, both for any pod: one here, one on a second host that is a network namespace; $nodes=1 leaves the second out.
 # Needs $windlass (the binary) and $work (a directory). $cluster and $ports make another of it, $left_out are parts it does
-# without (windlass up --disable), and the function `beside`, if there is one, starts what takes their place.
+# without (windlass up --disable), and the function `beside`, if there is one, starts what takes their place, as soon as the
+# cluster's certificates are there.
 
 nodes=${nodes:-2}
 cluster=${cluster:-suite}
@@ -62,6 +63,21 @@ join_cluster() {
   done
 }
 
+# Whether there are so many nodes, each of them ready and for any pod.
+ready_nodes() { # COUNT
+  local each='{range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{.spec.taints}{"\n"}{end}'
+  [ "$(bin/kubectl --kubeconfig "$work/admin.conf" get nodes -o "jsonpath=$each" 2>/dev/null | grep -cx True)" = "$1" ]
+}
+
+# Waits for a command to succeed, for as long as everything runs that was started.
+await() { # COMMAND...
+  local program
+  until "$@"; do
+    for program in "$node" "${started[@]}"; do kill -0 "$program" || { tail -n 20 "$work"/*.log; return 1; }; done
+    sleep 0.2
+  done
+}
+
 # Starts the nodes and waits until pods may be put on them.
 start_cluster() {
   cat >"$work/windlass.yaml" <<YAML
@@ -74,30 +90,29 @@ YAML
   "$windlass" up ${left_out:+--disable "$left_out"} "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
   node=$!
   if declare -F beside >/dev/null; then
-    until [ -s "$work/admin.conf" ] && bin/kubectl --kubeconfig "$work/admin.conf" get --raw /readyz >/dev/null 2>&1; do
-      kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
-      sleep 0.2
-    done
+    await grep -q certificates "$work/up.log"
     beside
   fi
-  until grep -qs 'Ready' "$work/up.log"; do
-    kill -0 "$node" || { cat "$work/up.log" "$work/node.log"; return 1; }
-    sleep 0.2
-  done
+  await ready_nodes 1
   [ "$nodes" = 1 ] || join_cluster
-  until [ -z "$(bin/kubectl --kubeconfig "$work/admin.conf" get nodes -o 'jsonpath={.items[*].spec.taints}')" ]; do
-    sleep 0.2
-  done
+  await ready_nodes "$nodes"
 }
 
 # Takes away everything that was started.
 stop_cluster() {
-  for program in "${started[@]}"; do kill "$program" 2>/dev/null; done
+  local at
   if [ -n "${second:-}" ]; then
     there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || tail -n 5 "$work/join.log"
   fi
-  [ -n "${node:-}" ] && "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1
-  [ -n "${registry:-}" ] && kill "$registry" 2>/dev/null || true
+  if [ -n "${node:-}" ]; then
+    "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1 || tail -n 5 "$work/up.log"
+  fi
+  # The latest first, as one may need another to end.
+  for ((at = ${#started[@]} - 1; at >= 0; at--)); do
+    kill -"${ended_by:-TERM}" "${started[at]}" 2>/dev/null || true
+    wait "${started[at]}" || true
+  done
+  [ -z "${registry:-}" ] || kill "$registry" 2>/dev/null || true
   wait
   [ "$nodes" = 1 ] || ../scripts/host.sh down "$host"
 }

@@ -4,6 +4,7 @@ set -euo pipefail
 declare -A packages=(
   [build]="gcc libc6-dev cmake libseccomp-dev pkg-config"
   [test]="binutils busybox-static cpio dnsutils docker-registry iproute2 kmod nftables openssl procps qemu-system-x86 skopeo"
+  [kubelet]="containerd containernetworking-plugins iptables runc"
 )
 missing=()
 for set in "$@"; do

@@ -10,14 +10,20 @@ use serde_json::{Value, json};
 static OBJECTS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     #[allow(clippy::expect_used, reason = "the file is part of the program, and a test reads it")]
     let mut objects: Vec<Value> = serde_json::from_str(include_str!("bootstrap.json")).expect("bootstrap.json is JSON");
-    objects.push(object("ClusterRole", DNS, json!({"rules": dns_rules()})));
-    objects.push(metrics_reader());
-    objects.push(binding(DNS, DNS, DNS_USER));
-    objects.push(object("ClusterRole", NETWORK_POLICIES, json!({"rules": network_policy_rules()})));
-    objects.push(binding(NETWORK_POLICIES, NETWORK_POLICIES, NETWORK_POLICY_USER));
-    objects.push(certificate_controller_serves());
-    objects.push(binding("windlass:kubelet-client", "system:kubelet-api-admin", KUBELET_CLIENT));
+    objects.extend_from_slice(&OWN);
     objects
+});
+
+static OWN: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    vec![
+        object("ClusterRole", DNS, json!({"rules": dns_rules()})),
+        metrics_reader(),
+        binding(DNS, DNS, DNS_USER),
+        object("ClusterRole", NETWORK_POLICIES, json!({"rules": network_policy_rules()})),
+        binding(NETWORK_POLICIES, NETWORK_POLICIES, NETWORK_POLICY_USER),
+        certificate_controller_serves(),
+        binding("windlass:kubelet-client", "system:kubelet-api-admin", KUBELET_CLIENT),
+    ]
 });
 
 /// The role of the cluster's DNS, by the name that CoreDNS is usually given.
@@ -100,6 +106,11 @@ static NODE_RULES: LazyLock<Vec<PolicyRule>> = LazyLock::new(|| {
 /// annotated `rbac.authorization.kubernetes.io/autoupdate: "false"`, completed when rules or subjects are missing.
 pub fn bootstrap_objects() -> &'static [Value] {
     &OBJECTS
+}
+
+/// Those of [`bootstrap_objects`] that an API server of another make does not have.
+pub fn own_objects() -> &'static [Value] {
+    &OWN
 }
 
 /// What any kubelet may do, where the Node authorizer does not treat the resource specially.

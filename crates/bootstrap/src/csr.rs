@@ -68,8 +68,8 @@ pub fn request(subject: Subject, dns_names: &[&str], ip_addresses: &[IpAddr]) ->
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    for group in subject.groups {
-        params.distinguished_name.push(DnType::OrganizationName, *group);
+    if let Some(group) = subject.group {
+        params.distinguished_name.push(DnType::OrganizationName, group);
     }
     params.distinguished_name.push(DnType::CommonName, subject.user);
     for name in dns_names {
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_certificate_serves_at_its_addresses() {
-        let subject = Subject { user: "system:node:n", groups: &["system:nodes"] };
+        let subject = Subject { user: "system:node:n", group: Some("system:nodes") };
         let [own, other] = [1, 2].map(|last| IpAddr::from([10, 0, 0, last]));
         let asked = super::request(subject, &["n"], &[own]).unwrap();
         let uses = ["server auth".to_owned()];
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_read_again() {
-        let subject = Subject { user: "system:node:n", groups: &["system:nodes"] };
+        let subject = Subject { user: "system:node:n", group: Some("system:nodes") };
         let address = IpAddr::from([10, 0, 0, 1]);
         let asked = super::request(subject, &["n"], &[address]).unwrap();
         let read = Request::read(asked.certificate.as_bytes()).unwrap();

@@ -30,13 +30,13 @@ impl EtcdPki {
         sans.push(rcgen::SanType::IpAddress(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])));
         let server = Leaf {
             name: "etcd/server",
-            subject: Subject { user: &names.node, groups: &[] },
+            subject: Subject { user: &names.node, group: None },
             usages: &[Usage::ServerAuth, Usage::ClientAuth],
             sans,
         };
         let client = Leaf {
             name: "apiserver-etcd-client",
-            subject: Subject { user: "kube-apiserver-etcd-client", groups: &[] },
+            subject: Subject { user: "kube-apiserver-etcd-client", group: None },
             usages: &[Usage::ClientAuth],
             sans: vec![],
         };

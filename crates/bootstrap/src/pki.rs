@@ -128,11 +128,12 @@ pub struct Pki {
     pub made: Vec<&'static str>,
 }
 
-/// A client identity: common name and organisations, which are user and groups to the API server.
+/// A client identity: common name and organisation, which are user and group to the API server. There is no second group:
+/// `rcgen` keeps one value of a kind in a name.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     pub user: &'a str,
-    pub groups: &'a [&'a str],
+    pub group: Option<&'a str>,
 }
 
 pub(crate) struct Leaf<'a> {
@@ -155,7 +156,7 @@ impl Pki {
             &ca,
             Leaf {
                 name: "apiserver",
-                subject: Subject { user: "kube-apiserver", groups: &[] },
+                subject: Subject { user: "kube-apiserver", group: None },
                 usages: &[Usage::ServerAuth],
                 sans: apiserver_names(names)?,
             },
@@ -164,20 +165,19 @@ impl Pki {
             &ca,
             Leaf {
                 name: "kubelet",
-                subject: Subject { user: &format!("system:node:{}", names.node), groups: &["system:nodes"] },
+                subject: Subject { user: &format!("system:node:{}", names.node), group: Some("system:nodes") },
                 usages: &[Usage::ServerAuth],
                 sans: node_names(names)?,
             },
         )?;
-        let client = |name, user, groups| Leaf {
+        let client = |name, user| Leaf {
             name,
-            subject: Subject { user, groups },
+            subject: Subject { user, group: None },
             usages: &[Usage::ClientAuth],
             sans: vec![],
         };
-        let apiserver_kubelet_client =
-            leaf(&ca, client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", &[]))?;
-        let front_proxy_client = leaf(&front_proxy_ca, client("front-proxy-client", "front-proxy-client", &[]))?;
+        let apiserver_kubelet_client = leaf(&ca, client("apiserver-kubelet-client", "kube-apiserver-kubelet-client"))?;
+        let front_proxy_client = leaf(&front_proxy_ca, client("front-proxy-client", "front-proxy-client"))?;
         let service_account = signing_key(directory, &mut made)?;
         let directory = directory.to_owned();
         Ok(Self {
@@ -251,7 +251,7 @@ pub(crate) fn authority(
     }
     let failed = |source| PkiError::Make { name: name.to_owned(), source };
     let key = KeyPair::generate().map_err(failed)?;
-    let mut params = params(Subject { user: common_name, groups: &[] }, CA_VALIDITY, now);
+    let mut params = params(Subject { user: common_name, group: None }, CA_VALIDITY, now);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
@@ -304,8 +304,8 @@ fn make_leaf(
 fn params(subject: Subject, validity: Duration, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    for group in subject.groups {
-        params.distinguished_name.push(DnType::OrganizationName, *group);
+    if let Some(group) = subject.group {
+        params.distinguished_name.push(DnType::OrganizationName, group);
     }
     params.distinguished_name.push(DnType::CommonName, subject.user);
     params.not_before = std::time::SystemTime::from(now - BACKDATED).into();

@@ -34,10 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = Settings { root_ca: Some("pretended".into()), ..Settings::default() };
     let manager = as_user("system:kube-controller-manager")?;
     let scheduler = as_user("system:kube-scheduler")?;
-    let (fallback, as_account) = (client.clone(), as_user.clone());
-    let accounts = Accounts::new(move |name| {
-        as_account(&format!("system:serviceaccount:kube-system:{name}")).unwrap_or_else(|_| fallback.clone())
-    });
+    let accounts = Accounts::new(move |name| Ok(as_user(&format!("system:serviceaccount:kube-system:{name}"))?));
     let options =
         Options { settings: Arc::new(settings), leader_identity: None, accounts: Some(accounts), ..Options::default() };
     let stop = CancellationToken::new();

@@ -89,8 +89,8 @@ impl Routes {
 }
 
 /// A client for each controller that has an account of its own.
-fn apis(options: &Options) -> HashMap<&'static str, Api> {
-    let Some(accounts) = &options.accounts else { return HashMap::new() };
+fn apis(options: &Options) -> Result<HashMap<&'static str, Api>, Error> {
+    let Some(accounts) = &options.accounts else { return Ok(HashMap::new()) };
     let own = CONTROLLERS.iter().map(|c| (c.name, c.account));
     let apart = [
         (namespaces::SOURCE, "namespace-controller"),
@@ -98,7 +98,8 @@ fn apis(options: &Options) -> HashMap<&'static str, Api> {
         (approver::SOURCE, approver::ACCOUNT),
     ];
     let all = own.chain(apart).filter(|(_, account)| !account.is_empty());
-    all.map(|(name, account)| (name, Api::new((accounts.0)(account)))).collect()
+    let client = |account| (accounts.0)(account).map_err(|source| Error::Account { account, source });
+    all.map(|(name, account)| Ok((name, Api::new(client(account)?)))).collect()
 }
 
 /// Runs every controller until `stop`, and with `scheduling` the scheduler over the same cache.
@@ -115,7 +116,7 @@ pub async fn run(
     let router = routes.clone();
     let shared = Arc::new(Shared {
         api: api.clone(),
-        apis: apis(&options),
+        apis: apis(&options)?,
         cache: Cache::default(),
         recorder: Recorder::start(api.clone()),
         started: Timestamp::now(),

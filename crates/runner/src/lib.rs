@@ -63,10 +63,15 @@ impl std::fmt::Debug for Refused {
 
 /// Gives a client of the API server for a service account in `kube-system`, by its name.
 #[derive(Clone)]
-pub struct Accounts(Arc<dyn Fn(&str) -> kube::Client + Send + Sync>);
+pub struct Accounts(Arc<ClientFor>);
+
+/// Why there is none.
+pub type NoClient = Box<dyn std::error::Error + Send + Sync>;
+
+type ClientFor = dyn Fn(&str) -> Result<kube::Client, NoClient> + Send + Sync;
 
 impl Accounts {
-    pub fn new(client_for: impl Fn(&str) -> kube::Client + Send + Sync + 'static) -> Accounts {
+    pub fn new(client_for: impl Fn(&str) -> Result<kube::Client, NoClient> + Send + Sync + 'static) -> Accounts {
         Accounts(Arc::new(client_for))
     }
 }
@@ -82,6 +87,8 @@ impl std::fmt::Debug for Accounts {
 pub enum Error {
     #[error("leader election lost: the lease kube-system/{0} could not be renewed in time")]
     LostLease(&'static str),
+    #[error("no client as the service account {account}: {source}")]
+    Account { account: &'static str, source: NoClient },
     #[error("{task} ended: {cause}")]
     TaskEnded { task: String, cause: String },
 }

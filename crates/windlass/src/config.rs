@@ -10,6 +10,7 @@ use net::Cidr;
 use runtime::Registry;
 use serde::Deserialize;
 
+use crate::remote;
 use crate::running::Running;
 
 /// Where `up`, `down`, `reset`, `why` and `image` find a node's files.
@@ -42,6 +43,9 @@ pub struct Options {
     #[arg(long = "tls-san", value_name = "NAME", global = true)]
     #[serde(default)]
     pub tls_san: Vec<String>,
+    /// API server of another make in the place of ours and of the store, to which pki/ca.crt vouches for us: https://HOST:PORT
+    #[arg(long, value_name = "URL", global = true)]
+    pub api_server: Option<String>,
     /// Port of the kubelet's API [default: 10250]
     #[arg(long, value_name = "PORT", global = true)]
     pub kubelet_port: Option<u16>,
@@ -126,7 +130,7 @@ pub enum Part {
     Scheduler,
     /// Every controller
     Controllers,
-    /// The kubelet, and with it the container runtime, the pods' network, network policies and DNS
+    /// The kubelet, and with it the container runtime, the pods' network and network policies
     Kubelet,
     /// The service proxy
     Proxy,
@@ -145,6 +149,8 @@ pub struct Settings {
     pub node_ip: IpAddr,
     pub api: SocketAddr,
     pub tls_san: Vec<String>,
+    /// The origin of the API server that takes the place of ours.
+    pub api_server: Option<String>,
     pub kubelet_port: u16,
     pub proxy_healthz: SocketAddr,
     pub proxy_metrics: SocketAddr,
@@ -204,6 +210,7 @@ impl Options {
             node_ip: self.node_ip.or(file.node_ip).unwrap_or_else(default_address),
             api: SocketAddr::new(bind, self.secure_port.or(file.secure_port).unwrap_or(6443)),
             tls_san,
+            api_server: api_server(self.api_server.or(file.api_server))?,
             kubelet_port: self.kubelet_port.or(file.kubelet_port).unwrap_or(10250),
             proxy_healthz: (self.proxy_healthz_bind_address.or(file.proxy_healthz_bind_address))
                 .unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 10256))),
@@ -246,8 +253,7 @@ impl Settings {
     pub fn runs(&self, part: Part) -> bool {
         let left_out = match part {
             Part::Scheduler | Part::Controllers => false,
-            Part::Kubelet | Part::Proxy => self.control_plane_only,
-            Part::Dns => !self.runs(Part::Kubelet),
+            Part::Kubelet | Part::Proxy | Part::Dns => self.control_plane_only,
         };
         !left_out && !self.disabled.contains(&part)
     }
@@ -269,12 +275,18 @@ impl Settings {
 
     /// Where a client on this host finds the API server.
     pub fn server_url(&self) -> String {
+        if let Some(other) = &self.api_server {
+            return other.clone();
+        }
         let host = if self.api.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { self.api.ip() };
         format!("https://{}", SocketAddr::new(host, self.api.port()))
     }
 
     /// Where other hosts find the API server; `None` if it listens for this host alone.
     pub fn advertised_url(&self) -> Option<String> {
+        if let Some(other) = &self.api_server {
+            return Some(other.clone()).filter(|url| !remote::is_loopback(url));
+        }
         let host = if self.api.ip().is_unspecified() { self.node_ip } else { self.api.ip() };
         (!host.is_loopback()).then(|| format!("https://{}", SocketAddr::new(host, self.api.port())))
     }
@@ -345,6 +357,10 @@ fn cidr(option: &str, given: Option<String>, default: &str) -> anyhow::Result<Ci
 fn user_kubeconfig() -> Option<PathBuf> {
     let named = std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).next());
     named.filter(|path| !path.as_os_str().is_empty()).or_else(|| Some(std::env::home_dir()?.join(".kube/config")))
+}
+
+fn api_server(given: Option<String>) -> anyhow::Result<Option<String>> {
+    given.map(|text| remote::origin(&text).context("--api-server")).transpose()
 }
 
 fn certificate_validity(seconds: Option<u64>) -> anyhow::Result<Duration> {
@@ -423,6 +439,7 @@ mod tests {
         assert_eq!((settings.cluster_range.to_string().as_str(), settings.node_prefix()), ("10.9.0.0/16", 24));
         assert_eq!(settings.dns_address().to_string(), "10.96.0.10");
         assert_eq!(settings.compact_every, Some(Duration::from_secs(300)));
+        assert_eq!(settings.server_url(), "https://127.0.0.1:7443");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod node;
 mod process;
 mod progress;
 mod reference;
+mod remote;
 mod running;
 mod token;
 mod up;

@@ -338,6 +338,21 @@ impl Source {
         }
     }
 
+    /// The rest of a blob; or the whole of it from a registry that does not give the rest.
+    async fn ask_for(&self, blob: &OciDescriptor, have: u64) -> Result<BlobResponse, OciDistributionError> {
+        if have > 0 {
+            // Some registries understand a range with an end only.
+            let rest = u64::try_from(blob.size).ok().and_then(|size| size.checked_sub(have)).filter(|rest| *rest > 0);
+            match self.client.pull_blob_stream_partial(&self.remote, blob, have, rest).await {
+                Err(error) if !matches!(error, OciDistributionError::RequestError(_)) => {
+                    tracing::debug!(digest = blob.digest, %error, "a download is not continued; starting anew");
+                }
+                answer => return answer,
+            }
+        }
+        self.client.pull_blob_stream(&self.remote, blob).await.map(BlobResponse::Full)
+    }
+
     /// Appends to what is there of a blob until its end.
     async fn fetch(&self, blob: &Descriptor, path: &Path, have: u64) -> Result<(), Interrupted> {
         let descriptor = OciDescriptor {
@@ -346,12 +361,7 @@ impl Source {
             ..OciDescriptor::default()
         };
         self.client.store_auth_if_needed(self.remote.resolve_registry(), &self.secret).await;
-        let answer = if have > 0 {
-            self.client.pull_blob_stream_partial(&self.remote, &descriptor, have, None).await
-        } else {
-            self.client.pull_blob_stream(&self.remote, &descriptor).await.map(BlobResponse::Full)
-        };
-        let (mut stream, fresh) = match answer {
+        let (mut stream, fresh) = match self.ask_for(&descriptor, have).await {
             Ok(BlobResponse::Full(full)) => (full.stream, true),
             Ok(BlobResponse::Partial(part)) => (part.stream, false),
             Err(e @ OciDistributionError::RequestError(_)) => return Err(Interrupted::Broken(e.to_string())),

@@ -15,10 +15,10 @@ use kube::Client;
 use kube::api::Api;
 use serde_json::json;
 
-use super::remote::{self, Credential};
 use super::{Arguments, identity, skew};
 use crate::config::Settings;
 use crate::progress::Progress;
+use crate::remote::{self, Credential};
 
 /// The controller signs for a new token a moment after the token is made.
 const SIGNED_WITHIN: Duration = Duration::from_secs(5);

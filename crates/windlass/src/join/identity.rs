@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use admit::UserInfo;
 use anyhow::{Context, bail};
 use bootstrap::csr;
 use bootstrap::files::{make_private_dir, read_if_present, write_file};
@@ -20,8 +21,9 @@ use kube::api::{Api, PostParams};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::remote::Remote;
 use crate::config::Settings;
+use crate::node;
+use crate::remote::{Remote, Shown};
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
@@ -69,6 +71,12 @@ impl Held {
 /// Certificate and key from one file, as PEM readers take what they look for.
 fn pair(pem: &str) -> Pair {
     Pair { certificate: pem.to_owned(), key: pem.to_owned() }
+}
+
+/// The kubelet is the node itself; the others are the users they are, by the node's leave to be them.
+fn shown_by(node: &str, pair: Pair) -> impl Fn(&UserInfo) -> anyhow::Result<Shown> + use<> {
+    let own = node::user(node).name;
+    move |user| Ok(Shown { pair: pair.clone(), acts_as: Some(user.name.clone()).filter(|name| *name != own) })
 }
 
 /// Asks for the first client certificate with a token's rights, and keeps it with the cluster's authority.
@@ -123,8 +131,10 @@ impl Identity {
         Identity::authority_path(&self.settings)
     }
 
-    pub fn client_pair(&self) -> anyhow::Result<Pair> {
-        Ok(pair(self.client.pem.as_ref().context("the node's certificate is gone")?))
+    /// The clients of this node's parts.
+    pub fn remote(&self, server: &str) -> anyhow::Result<Arc<Remote>> {
+        let pem = self.client.pem.as_ref().context("the node's certificate is gone")?;
+        Ok(Remote::new(server, &self.authority, shown_by(&self.settings.node_name, pair(pem))))
     }
 
     /// Returns when the kubelet's API has a certificate to serve with.
@@ -167,7 +177,7 @@ impl Identity {
         if self.client.due() <= Timestamp::now() {
             let pem = Wanted::client(&self.settings).ask(client).await.context("client certificate")?;
             write_file(&Identity::client_path(&self.settings), pem.as_bytes(), 0o600)?;
-            remote.renew(pair(&pem))?;
+            remote.renew(shown_by(&self.settings.node_name, pair(&pem)))?;
             self.client = Held { pem: Some(pem), since: Timestamp::now() };
             tracing::info!("client certificate renewed");
         }
@@ -204,7 +214,7 @@ impl Wanted<'_> {
     async fn ask(&self, client: &Client) -> anyhow::Result<String> {
         let name = &self.settings.node_name;
         let user = format!("system:node:{name}");
-        let subject = Subject { user: &user, groups: &["system:nodes"] };
+        let subject = Subject { user: &user, group: Some("system:nodes") };
         let made = match self.serves {
             true => csr::request(subject, &[name], &[self.settings.node_ip]),
             false => csr::request(subject, &[], &[]),

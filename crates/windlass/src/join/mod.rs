@@ -3,11 +3,10 @@
 //! A host that comes for the first time learns to trust the cluster ([`discover`]) and asks it for the certificate of a
 //! node ([`identity`]); what it has learnt stays in its data directory, so that it is started again without a token and
 //! without the cluster. From then on it is a node like the first one (`crate::node`), but for the way to the API server
-//! ([`remote`]).
+//! (`crate::remote`).
 
 mod discover;
 mod identity;
-mod remote;
 mod skew;
 
 use std::path::{Path, PathBuf};
@@ -20,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Part, Settings};
-use crate::node::{self, Host};
+use crate::node::{self, Clients, Host};
 use crate::process::{self, Components};
 use crate::progress::Progress;
+use crate::remote;
 use crate::running::Running;
 use discover::Invitation;
 use identity::Identity;
-use remote::Remote;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -107,7 +106,7 @@ async fn join(settings: Settings, arguments: &Arguments) -> anyhow::Result<()> {
     let settings = joined.settings(settings)?;
     Running::record(&settings)?;
     let identity = Identity::load(&settings)?;
-    let remote = Remote::new(&joined.server, &identity.authority, identity.client_pair()?)?;
+    let remote = identity.remote(&joined.server)?;
     write_kubeconfig(&settings, &joined.server)?;
     let journal: Arc<dyn journal::Journal> =
         Arc::new(store::JournalRing::open(settings.journal(), store::journal_ring::DEFAULT_BYTES)?);
@@ -121,8 +120,8 @@ async fn join(settings: Settings, arguments: &Arguments) -> anyhow::Result<()> {
         settings: settings.clone(),
     };
     let name = settings.node_name.clone();
-    let clients = remote.clients(&name)?;
-    let node = remote.client(None)?;
+    let clients = Clients::new(&name, |user| remote.client(user))?;
+    let node = remote.client(node::user(&name))?;
     components.spawn(skew::watch(node.clone(), name.clone(), stop.clone()));
     let served = identity.served();
     components.spawn(identity.keep(node, remote, stop.clone()));

@@ -38,10 +38,15 @@ pub const RUNTIME: &str = "windlass";
 /// The user that the service proxy is.
 const PROXY_USER: &str = "system:kube-proxy";
 
+/// The user that a node's kubelet is.
+pub fn user(node: &str) -> UserInfo {
+    UserInfo::new(format!("system:node:{node}"), &["system:nodes"])
+}
+
 /// The API server as each part of a node sees it: as a user of its own.
 pub struct Clients {
     kubelet: kube::Client,
-    pub proxy: kube::Client,
+    proxy: kube::Client,
     policies: kube::Client,
     dns: kube::Client,
 }
@@ -50,7 +55,7 @@ impl Clients {
     pub fn new(node: &str, client: impl Fn(UserInfo) -> anyhow::Result<kube::Client>) -> anyhow::Result<Clients> {
         let account = |name| client(UserInfo::new(name, &["system:serviceaccounts"]));
         Ok(Clients {
-            kubelet: client(UserInfo::new(format!("system:node:{node}"), &["system:nodes"]))?,
+            kubelet: client(user(node))?,
             proxy: client(UserInfo::new(PROXY_USER, &[]))?,
             policies: account(admit::policy::NETWORK_POLICY_USER)?,
             dns: account(admit::policy::DNS_USER)?,
@@ -130,7 +135,8 @@ pub async fn start(
         ("routes to other nodes", Ok(()))
     });
     if host.settings.runs(Part::Dns) {
-        start_dns(host, range, dns, stop, components).await?;
+        let config = dns_config(&host.settings, host.settings.bridge(range).gateway(), host.dns_address);
+        start_dns(config, dns, stop, components).await?;
     }
     let name = host.settings.node_name.clone();
     let watching = client.clone();
@@ -138,7 +144,25 @@ pub async fn start(
     Ok(Started { range, reported: Box::pin(reported), client })
 }
 
-pub fn start_proxy(
+/// Starts what there is of this host for a kubelet that is another's: the service proxy, and DNS at the node's own address,
+/// since the pods' network is that kubelet's.
+pub async fn start_without_kubelet(
+    settings: &Settings,
+    clients: Clients,
+    stop: &CancellationToken,
+    components: &mut Components,
+) -> anyhow::Result<()> {
+    if settings.runs(Part::Proxy) {
+        start_proxy(settings, clients.proxy, stop, components)?;
+    }
+    if settings.runs(Part::Dns) {
+        let config = dns_config(settings, settings.node_ip, settings.dns_address());
+        start_dns(config, clients.dns, stop, components).await?;
+    }
+    Ok(())
+}
+
+fn start_proxy(
     settings: &Settings,
     client: kube::Client,
     stop: &CancellationToken,
@@ -177,21 +201,23 @@ fn routes(settings: &Settings, range: Cidr) -> RoutesConfig {
     }
 }
 
+fn dns_config(settings: &Settings, listen: IpAddr, service: IpAddr) -> DnsConfig {
+    DnsConfig {
+        listen: vec![SocketAddr::new(listen, DNS_PORT)],
+        domain: settings.cluster_domain.clone(),
+        upstreams: None,
+        own_addresses: vec![service],
+    }
+}
+
 async fn start_dns(
-    host: &Host,
-    range: Cidr,
+    config: DnsConfig,
     client: kube::Client,
     stop: &CancellationToken,
     components: &mut Components,
 ) -> anyhow::Result<()> {
-    let gateway = host.settings.bridge(range).gateway();
-    let config = DnsConfig {
-        listen: vec![SocketAddr::new(gateway, DNS_PORT)],
-        domain: host.settings.cluster_domain.clone(),
-        upstreams: None,
-        own_addresses: vec![host.dns_address],
-    };
-    let dns = Dns::bind(config).await.with_context(|| format!("cannot serve DNS on {gateway}:{DNS_PORT}"))?;
+    let at = config.listen.clone();
+    let dns = Dns::bind(config).await.with_context(|| format!("cannot serve DNS on {at:?}"))?;
     let token = stop.clone();
     components.spawn(async move {
         dns.run(client, token).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admit::UserInfo;
 use bootstrap::kubeconfig::{self, Access};
 use bootstrap::pki::{Names, Pki, Renewable, Subject};
 use jiff::Timestamp;
@@ -10,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::progress::Progress;
+use crate::remote::{Remote, Shown};
 
 /// The administrator of a new cluster; the group is allowed everything.
-const ADMIN: Subject = Subject { user: "kubernetes-admin", groups: &["system:masters"] };
+pub const ADMIN: Subject = Subject { user: "kubernetes-admin", group: Some("system:masters") };
 
 /// How often certificates are looked at; more often if they are short-lived.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -23,6 +25,8 @@ pub struct Certificates {
     pub kubelet: Arc<Renewable>,
     pub apiserver_kubelet_client: Arc<Renewable>,
     pub front_proxy_client: Arc<Renewable>,
+    /// The API server that takes the place of ours, if there is one.
+    pub remote: Option<Arc<Remote>>,
     settings: Settings,
 }
 
@@ -32,7 +36,9 @@ impl Certificates {
         let pki = ensure(settings, Timestamp::now())?;
         let made = if pki.made.is_empty() { String::new() } else { format!("  (made: {})", pki.made.join(", ")) };
         progress.done("certificates", format_args!("{}{made}", pki.directory.display()));
+        let remote = |server| Remote::new(server, &pki.ca.certificate, shown_by(&pki));
         Ok(Self {
+            remote: settings.api_server.as_deref().map(remote),
             apiserver: Renewable::new(&pki.apiserver)?,
             kubelet: Renewable::new(&pki.kubelet)?,
             apiserver_kubelet_client: Renewable::new(&pki.apiserver_kubelet_client)?,
@@ -62,17 +68,17 @@ impl Certificates {
         }
     }
 
-    /// Renews what is old, in use as on disk, until cancelled. The kubeconfigs' own certificate is made anew with the
-    /// others: it was made when they were, or later.
+    /// Renews what is old, in use as on disk, until cancelled. The clients' certificates, in kubeconfigs and in this process,
+    /// are made anew with the others: they were made when those were, or later.
     pub async fn keep(self, stop: CancellationToken) {
         let every = LOOK_EVERY.min(self.settings.certificate_validity / 6);
-        let mut kubeconfigs_owed = false;
+        let mut clients_owed = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(every) => {}
             }
-            match self.renew(Timestamp::now(), &mut kubeconfigs_owed) {
+            match self.renew(Timestamp::now(), &mut clients_owed) {
                 Ok(renewed) if renewed.is_empty() => {}
                 Ok(renewed) => tracing::info!(renewed = renewed.join(", "), "certificates renewed"),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "certificates not renewed, trying again"),
@@ -80,22 +86,37 @@ impl Certificates {
         }
     }
 
-    /// The kubeconfigs are owed from a failure on, whichever it was, until both are written: what was made before it is not
-    /// made again, and so would not tell.
-    fn renew(&self, now: Timestamp, kubeconfigs_owed: &mut bool) -> anyhow::Result<Vec<&'static str>> {
-        let owed_before = std::mem::replace(kubeconfigs_owed, true);
+    /// The clients' certificates are owed from a failure on, whichever it was, until all are made: what was made before it is
+    /// not made again, and so would not tell.
+    fn renew(&self, now: Timestamp, clients_owed: &mut bool) -> anyhow::Result<Vec<&'static str>> {
+        let owed_before = std::mem::replace(clients_owed, true);
         let pki = ensure(&self.settings, now)?;
         self.apiserver.renew(&pki.apiserver)?;
         self.kubelet.renew(&pki.kubelet)?;
         self.apiserver_kubelet_client.renew(&pki.apiserver_kubelet_client)?;
         self.front_proxy_client.renew(&pki.front_proxy_client)?;
-        *kubeconfigs_owed = if owed_before || !pki.made.is_empty() {
+        *clients_owed = if owed_before || !pki.made.is_empty() {
+            if let Some(remote) = &self.remote {
+                remote.renew(shown_by(&pki))?;
+            }
             let merged = self.write_kubeconfigs()?;
             self.settings.merge_into.is_some() && !merged
         } else {
             false
         };
         Ok(pki.made)
+    }
+}
+
+/// Each is the user that it is by a certificate of its own; but a ServiceAccount, which has more groups than a certificate
+/// can name, by the administrator's leave to be it.
+fn shown_by(pki: &Pki) -> impl Fn(&UserInfo) -> anyhow::Result<Shown> + use<> {
+    let pki = pki.clone();
+    move |user| {
+        let acts_as = user.name.starts_with("system:serviceaccount:").then(|| user.name.clone());
+        let group = user.groups.iter().map(String::as_str).find(|group| *group != "system:authenticated");
+        let subject = if acts_as.is_some() { ADMIN } else { Subject { user: &user.name, group } };
+        Ok(Shown { pair: pki.issue_client(subject, Timestamp::now())?, acts_as })
     }
 }
 

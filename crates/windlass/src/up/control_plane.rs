@@ -1,4 +1,4 @@
-//! Store, API server, controllers and scheduler.
+//! Store and API server, or the API server in their place; controllers and scheduler.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,25 @@ use super::keys::{ClusterAuthority, SecretTokens};
 use crate::config::{Part, Settings};
 use crate::process::Components;
 use crate::progress::Progress;
+use crate::remote::Remote;
 
+/// The API server, in this process or not: where every part of it gets its clients.
+#[derive(Clone)]
+pub enum Api {
+    Own(ApiServer),
+    Other(Arc<Remote>),
+}
+
+impl Api {
+    pub fn client(&self, user: UserInfo) -> anyhow::Result<kube::Client> {
+        match self {
+            Api::Own(server) => Ok(server.client(user)),
+            Api::Other(remote) => remote.client(user),
+        }
+    }
+}
+
+/// Starts store and API server.
 pub async fn start(
     settings: &Settings,
     certificates: &Certificates,
@@ -93,16 +111,17 @@ fn config(settings: &Settings, certificates: &Certificates, journal: &Arc<dyn Jo
 pub fn run_components(
     settings: &Settings,
     pki: &Pki,
-    server: &ApiServer,
+    api: &Api,
     journal: &Arc<dyn Journal>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Components> {
-    let (accounts, journal) = (server.clone(), journal.clone());
+    let (accounts, journal) = (api.clone(), journal.clone());
     let options = runner::Options {
         settings: Arc::new(controller_settings(settings, pki)?),
         accounts: Some(runner::Accounts::new(move |name| {
             let user = format!("system:serviceaccount:kube-system:{name}");
-            accounts.client(UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]))
+            let user = UserInfo::new(user, &["system:serviceaccounts", "system:serviceaccounts:kube-system"]);
+            accounts.client(user).map_err(Into::into)
         })),
         refused: Some(runner::Refused::new(move |pod, message| {
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -113,8 +132,8 @@ pub fn run_components(
         })),
         ..Default::default()
     };
-    let controllers = server.client(UserInfo::new("system:kube-controller-manager", &[]));
-    let scheduler = server.client(UserInfo::new("system:kube-scheduler", &[]));
+    let controllers = api.client(UserInfo::new("system:kube-controller-manager", &[]))?;
+    let scheduler = api.client(UserInfo::new("system:kube-scheduler", &[]))?;
     let (both, token) = ((settings.runs(Part::Controllers), settings.runs(Part::Scheduler)), stop.clone());
     let mut components = Components::new();
     components.spawn(async move {

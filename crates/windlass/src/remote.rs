@@ -1,6 +1,6 @@
-//! The API server over HTTPS, as the parts of a node see it: the kubelet with the node's own certificate, the others as the
-//! users they are, by the node's leave to be them.
+//! The API server over HTTPS, as the parts of a process see it, each as a user of its own.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +20,6 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 use tower::ServiceBuilder;
-
-use crate::node::Clients;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// A connection whose other end says nothing for so long, though asked, is dead; within a node's lease.
@@ -46,6 +44,13 @@ pub fn origin(text: &str) -> anyhow::Result<String> {
     }
     let host = uri.host().with_context(|| format!("{text:?} names no host"))?;
     Ok(format!("https://{host}:{}", uri.port_u16().unwrap_or(6443)))
+}
+
+/// Whether an [`origin`] can be reached from this host alone.
+pub fn is_loopback(origin: &str) -> bool {
+    let uri = origin.parse::<Uri>().unwrap_or_default();
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A client with one credential, for as long as that is good.
@@ -91,32 +96,44 @@ pub fn client(
     Ok(kube::Client::new(service, "default"))
 }
 
-/// A client in use, and whom it acts as.
-type Slot = (Option<String>, Arc<ArcSwap<kube::Client>>);
+/// By what a client is a user: a certificate, and whom it acts as if that is another's.
+pub struct Shown {
+    pub pair: Pair,
+    pub acts_as: Option<String>,
+}
 
-/// Clients that outlive the node's certificate: a new one is shown on new connections, which all requests go by from then.
+type Show = Box<dyn Fn(&UserInfo) -> anyhow::Result<Shown> + Send + Sync>;
+
+/// A client in use, and the user that it is.
+type Slot = (UserInfo, Arc<ArcSwap<kube::Client>>);
+
+/// Clients that outlive their certificates: a new one is shown on new connections, which all requests go by from then.
 pub struct Remote {
     server: String,
     authority: String,
-    pair: Mutex<Pair>,
+    show: Mutex<Show>,
     slots: Mutex<Vec<Slot>>,
 }
 
 impl Remote {
-    pub fn new(server: &str, authority: &str, pair: Pair) -> anyhow::Result<Arc<Remote>> {
+    pub fn new(
+        server: &str,
+        authority: &str,
+        show: impl Fn(&UserInfo) -> anyhow::Result<Shown> + Send + Sync + 'static,
+    ) -> Arc<Remote> {
         let (server, authority) = (server.to_owned(), authority.to_owned());
-        Ok(Arc::new(Remote { server, authority, pair: Mutex::new(pair), slots: Mutex::default() }))
+        Arc::new(Remote { server, authority, show: Mutex::new(Box::new(show)), slots: Mutex::default() })
     }
 
-    fn connect(&self, pair: &Pair, acts_as: Option<&str>) -> anyhow::Result<kube::Client> {
-        client(&self.server, Some(&self.authority), &Credential::Certificate(pair), acts_as)
+    fn connect(&self, show: &Show, user: &UserInfo) -> anyhow::Result<kube::Client> {
+        let Shown { pair, acts_as } = show(user).with_context(|| format!("no certificate for {}", user.name))?;
+        client(&self.server, Some(&self.authority), &Credential::Certificate(&pair), acts_as.as_deref())
     }
 
-    /// A client as the node itself, or as somebody whom nodes may be.
-    pub fn client(&self, acts_as: Option<String>) -> anyhow::Result<kube::Client> {
-        let pair = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = Arc::new(ArcSwap::from_pointee(self.connect(&pair, acts_as.as_deref())?));
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push((acts_as, current.clone()));
+    pub fn client(&self, user: UserInfo) -> anyhow::Result<kube::Client> {
+        let show = self.show.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = Arc::new(ArcSwap::from_pointee(self.connect(&show, &user)?));
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push((user, current.clone()));
         let service = tower::service_fn(move |request| {
             let client = current.load_full();
             async move { client.send(request).await.map(apiserver::zero_times::filled) }
@@ -124,21 +141,19 @@ impl Remote {
         Ok(kube::Client::new(service, "default"))
     }
 
-    pub fn clients(&self, node: &str) -> anyhow::Result<Clients> {
-        let own = format!("system:node:{node}");
-        Clients::new(node, |user: UserInfo| self.client(Some(user.name).filter(|name| *name != own)))
-    }
-
-    /// All clients go on with another certificate.
-    pub fn renew(&self, pair: Pair) -> anyhow::Result<()> {
-        let mut held = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
+    /// All clients go on with other certificates.
+    pub fn renew(
+        &self,
+        show: impl Fn(&UserInfo) -> anyhow::Result<Shown> + Send + Sync + 'static,
+    ) -> anyhow::Result<()> {
+        let mut held = self.show.lock().unwrap_or_else(PoisonError::into_inner);
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let renewed: anyhow::Result<Vec<_>> =
-            slots.iter().map(|(acts_as, _)| self.connect(&pair, acts_as.as_deref())).collect();
+        let show: Show = Box::new(show);
+        let renewed: anyhow::Result<Vec<_>> = slots.iter().map(|(user, _)| self.connect(&show, user)).collect();
         for ((_, slot), client) in slots.iter().zip(renewed?) {
             slot.store(Arc::new(client));
         }
-        *held = pair;
+        *held = show;
         Ok(())
     }
 }
@@ -153,6 +168,10 @@ mod tests {
             assert_eq!(origin(given).unwrap(), "https://10.0.0.1:6443", "{given}");
         }
         assert_eq!(origin("https://[fd00::1]:7443").unwrap(), "https://[fd00::1]:7443");
+        for local in ["localhost:6443", "127.0.0.1:6443", "https://[::1]:6443"] {
+            assert!(is_loopback(&origin(local).unwrap()), "{local}");
+        }
+        assert!(!is_loopback("https://10.0.0.1:6443"));
         assert!(origin("http://10.0.0.1:6443").is_err());
         assert!(origin("no address").is_err());
     }
