@@ -90,7 +90,7 @@ YAML
   "$windlass" up ${left_out:+--disable "$left_out"} "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
   node=$!
   if declare -F beside >/dev/null; then
-    await grep -q certificates "$work/up.log"
+    await grep -qs certificates "$work/up.log"
     beside
   fi
   await ready_nodes 1

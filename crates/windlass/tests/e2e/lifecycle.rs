@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, Alone)] = &[
     ("static_pod_and_its_mirror_follow_the_file", static_pod),
     ("reset_deletes_what_is_its_own_and_nothing_else", reset),
     ("certificates_are_renewed_while_the_node_runs", renewal),
+    ("every_other_part_works_beside_an_api_server_elsewhere", elsewhere),
 ];
 
 /// Pods of every sort that a node may find when it comes back: several containers, one that has ended, init containers and a
@@ -305,6 +306,43 @@ fn renewal() {
     }
     assert_ne!(std::fs::read(node.path("admin.conf")).unwrap(), client);
     node.down().unwrap();
+}
+
+/// The other API server is ours in another process; `make swap` puts upstream's there. Certificates are short-lived, so that
+/// all clients exchange theirs.
+fn elsewhere() {
+    let (server, node) = (Node::new(17), Node::new(18));
+    let alone = ["up", "--control-plane-only", "--disable", "scheduler,controllers", "--no-merge-kubeconfig"];
+    server.up_as(server.windlass_with(&alone, &[("--service-cidr", &node.service_range())]));
+    std::fs::create_dir_all(node.path("data/pki")).unwrap();
+    for file in std::fs::read_dir(server.path("data/pki")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), node.path("data/pki").join(file.file_name())).unwrap();
+    }
+    let url = format!("https://127.0.0.1:{}", server.port());
+    node.up_as(node.windlass(&["up", "--api-server", &url, "--certificate-validity-period", "12"]));
+    let begun = std::time::Instant::now();
+    let ns = node.namespace("elsewhere");
+    let deployed = |name: &str| {
+        ns.kubectl(&[
+            "create",
+            "deployment",
+            name,
+            &format!("--image={IMAGE}"),
+            "--",
+            "sh",
+            "-c",
+            "echo said; sleep inf",
+        ]);
+        ns.kubectl(&["wait", "--for=condition=Available", &format!("deployment/{name}"), "--timeout=60s"]);
+        assert_eq!(ns.kubectl(&["logs", &format!("deployment/{name}")]), "said\n");
+    };
+    deployed("first");
+    // Longer than the certificates live that the clients began with.
+    std::thread::sleep(std::time::Duration::from_secs(14).saturating_sub(begun.elapsed()));
+    deployed("second");
+    node.down().unwrap();
+    server.down().unwrap();
 }
 
 fn static_pod() {

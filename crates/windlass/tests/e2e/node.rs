@@ -108,6 +108,15 @@ impl Node {
         self.port() + 25
     }
 
+    /// 1024 addresses that no other node has.
+    fn range(&self, second: u16) -> String {
+        format!("10.{}.{}.0/22", second + SHARE.0, 4 * self.number)
+    }
+
+    pub fn service_range(&self) -> String {
+        self.range(220)
+    }
+
     /// `windlass COMMAND` with this node's options.
     pub fn windlass(&self, arguments: &[&str]) -> Command {
         self.windlass_with(arguments, &[])
@@ -118,8 +127,6 @@ impl Node {
         let mut command = self.program(env!("CARGO_BIN_EXE_windlass"));
         command.args(arguments).env("KUBECONFIG", self.path("user-kubeconfig"));
         let path = |name: &str| self.path(name).display().to_string();
-        // Sixteen nodes of 1024 pod and 1024 service addresses.
-        let range = |second: u16| format!("10.{}.{}.0/22", second + SHARE.0, 4 * self.number);
         for (option, value) in [
             ("--data-dir", path("data")),
             ("--run-dir", path("run")),
@@ -134,8 +141,8 @@ impl Node {
             ("--eviction-hard", "memory.available<1Mi".to_owned()),
             ("--bridge", self.bridge()),
             ("--cgroup-root", format!("/windlass-e2e-{}", self.tag())),
-            ("--cluster-cidr", range(200)),
-            ("--service-cidr", range(220)),
+            ("--cluster-cidr", self.range(200)),
+            ("--service-cidr", self.service_range()),
         ] {
             let other = different.iter().find(|(name, _)| *name == option);
             command.arg(option).arg(other.map_or(value.as_str(), |(_, value)| value));
