@@ -111,7 +111,7 @@ fn credentials(ns: &Namespace) {
     };
     let (now, day) = (jiff::Timestamp::now(), std::time::Duration::from_secs(24 * 3600));
     let pki = Pki::ensure(pki.path(), &names, day, now).unwrap();
-    let admin = Subject { user: "kubernetes-admin", groups: &["system:masters"] };
+    let admin = Subject { user: "kubernetes-admin", group: Some("system:masters") };
     let server = format!("https://127.0.0.1:{}", ns.node.port());
     let with_certificate_of = |at| {
         let client = pki.issue_client(admin, at).unwrap();
