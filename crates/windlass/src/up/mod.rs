@@ -79,9 +79,12 @@ async fn up(settings: &Settings) -> anyhow::Result<()> {
         tokio::spawn(joining::publish(admin.clone(), settings.clone(), server, authority));
     }
     if !settings.disabled.contains(&Part::Dns) {
-        let gateway = own.as_ref().map(|(name, range)| (name.clone(), settings.bridge(*range).gateway()));
-        let address = settings.dns_address();
-        components.spawn(async move { ("publication of DNS", dns::publish(admin, address, gateway).await) });
+        let server = match &own {
+            Some((_, range)) => Some(settings.bridge(*range).gateway()),
+            None => settings.runs(Part::Dns).then_some(settings.node_ip),
+        };
+        let (address, server) = (settings.dns_address(), server.map(|server| (settings.node_name.clone(), server)));
+        components.spawn(async move { ("publication of DNS", dns::publish(admin, address, server).await) });
     }
     let clients = Clients::new(&settings.node_name, |user| api.client(user))?;
     if let Some((name, range)) = own {
