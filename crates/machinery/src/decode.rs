@@ -8,6 +8,7 @@
 //! A custom resource is decoded without a schema (repeats are still found) and pruned by its own afterwards.
 
 mod parse;
+mod repeats;
 mod scalar;
 mod settle;
 mod tree;
@@ -23,7 +24,7 @@ use crate::schema::Schema;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
     pub value: Value,
-    /// In the order of the text, each once, at most 100.
+    /// In the order of the text (repeats of YAML first), each once, at most 100 of each.
     pub problems: Vec<Problem>,
 }
 
@@ -32,6 +33,11 @@ pub struct Decoded {
 pub enum Problem {
     Unknown(String),
     Duplicate(String),
+    /// A field that a YAML mapping has already, with the line (from one) of its second value.
+    Repeated {
+        line: usize,
+        key: String,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -39,6 +45,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Unknown(path) => write!(f, "unknown field {}", go::quote(path)),
             Self::Duplicate(path) => write!(f, "duplicate field {}", go::quote(path)),
+            Self::Repeated { line, key } => write!(f, "line {line}: key {key} already set in map"),
         }
     }
 }
@@ -61,7 +68,13 @@ pub fn json(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeErro
 
 /// Decodes one YAML document.
 pub fn yaml(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
-    settle::settle(tree::from_yaml(bytes).map_err(DecodeError::Syntax)?, schema)
+    let (tree, repeats) = tree::from_yaml(bytes).map_err(DecodeError::Syntax)?;
+    let mut decoded = settle::settle(tree, schema)?;
+    if repeats {
+        let found = repeats::repeats(&String::from_utf8_lossy(bytes));
+        decoded.problems.splice(0..0, found);
+    }
+    Ok(decoded)
 }
 
 /// Checks a tree made otherwise (by a patch) as if it had been decoded.
@@ -71,8 +84,16 @@ pub fn value(value: Value, schema: &Schema) -> Result<Decoded, DecodeError> {
 
 /// What upstream answers when strict decoding has complaints; none when there are none.
 pub fn strict_error(problems: &[Problem]) -> Option<String> {
-    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let others = problems.iter().filter(|problem| !matches!(problem, Problem::Repeated { .. }));
+    let texts: Vec<String> = repeats_error(problems).into_iter().chain(others.map(ToString::to_string)).collect();
     if texts.is_empty() { None } else { Some(format!("strict decoding error: {}", texts.join(", "))) }
+}
+
+/// What upstream's strict reading of YAML alone says; none where no mapping repeats a field.
+pub fn repeats_error(problems: &[Problem]) -> Option<String> {
+    let repeats = problems.iter().filter(|problem| matches!(problem, Problem::Repeated { .. }));
+    let lines: Vec<String> = repeats.map(|problem| format!("\n  {problem}")).collect();
+    if lines.is_empty() { None } else { Some(format!("yaml: unmarshal errors:{}", lines.concat())) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `scale`: a kind's replica count as an `autoscaling/v1 Scale`.
 
 use kinds::{ScalePaths, Subresource};
+use machinery::decode::Decoded;
 use machinery::object;
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::http::HttpResponse;
 use crate::negotiate::Shape;
 use crate::query::WriteOptions;
 use crate::strategy::Part;
-use crate::verbs::apply::configuration;
+use crate::verbs::apply::{configuration, report_repeats};
 use crate::verbs::patch;
 use crate::verbs::write::{self, Tracking, Update};
 use crate::{codec, managed, respond, table};
@@ -51,7 +52,7 @@ pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<Htt
 /// Server-side apply: who applies a Scale owns the count of the scaled object.
 /// `kubernetes/apimachinery pkg/util/managedfields/scalehandler.go`.
 async fn apply(cx: &Cx, paths: &ScalePaths, payload: &Payload, options: &WriteOptions) -> Result<HttpResponse, Status> {
-    let scale = configuration(cx, payload)?;
+    let Decoded { value: scale, problems } = configuration(cx, payload)?;
     let (version, kind) = (object::api_version(&scale), object::kind(&scale));
     if (version, kind) != (SCALE, "Scale") {
         return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}")));
@@ -66,6 +67,7 @@ async fn apply(cx: &Cx, paths: &ScalePaths, payload: &Payload, options: &WriteOp
     let written = write::update(cx, &how, |old| {
         let merged = managed::applied(cx, &old.value, &wanted, &options.field_manager, &part, options.force);
         let mut merged = merged.map_err(|status| of_scale(cx, status))?;
+        report_repeats(cx, &problems, options.field_validation)?;
         object::set_resource_version(&mut merged, object::resource_version(&scale));
         Ok(merged)
     })

@@ -1,5 +1,6 @@
 //! What the server says of itself: health, version, metrics, discovery, OpenAPI; and how it reads what it is sent.
 
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::support::Cluster;
@@ -127,6 +128,30 @@ async fn unknown_fields_are_ignored_warned_of_or_refused_as_asked() {
         "{}",
         words(&other)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_an_applied_document_repeats_is_refused_or_warned_of_by_its_line() {
+    let cluster = Cluster::start().await;
+    let text = "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: x\n  a: y\n";
+    let apply = async |validation: &str| {
+        let uri = format!("{MAPS}/a?fieldManager=test&fieldValidation={validation}");
+        let request =
+            http::Request::builder().method("PATCH").uri(uri).header("content-type", "application/apply-patch+yaml");
+        let response = cluster.server.call(crate::admin(), request.body(crate::body(text)).unwrap()).await;
+        let warning = response.headers().get("warning").map(|value| value.to_str().unwrap().to_owned());
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, warning, serde_json::from_slice::<Value>(&bytes).unwrap())
+    };
+    let (status, _, refused) = apply("Strict").await;
+    let words = "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  \
+                 line 5: key \"a\" already set in map";
+    assert_eq!((status, refused["message"].as_str().unwrap()), (400, words));
+    let (status, warning, made) = apply("Warn").await;
+    assert_eq!((status, warning.unwrap().as_str()), (201, "299 - \"line 5: key \\\"a\\\" already set in map\""));
+    assert_eq!(made["data"], json!({"a": "y"}));
+    assert_eq!(apply("Ignore").await.1, None);
 }
 
 fn versions() -> Value {

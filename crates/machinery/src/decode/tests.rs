@@ -122,6 +122,27 @@ fn yaml_decodes_to_the_same() {
 }
 
 #[test]
+fn repeats_in_yaml_are_told_by_line() {
+    let text = "kind: a\nspec:\n  foo: 1\n  bar: {x: 1, x: 2}\n  foo: 2\nkind: b\nlist:\n- 1: a\n  1: b\n- 1: c\nspec:\n  new: 1\n  new: 2\n---\na: 1\na: 2\n";
+    let decoded = yaml(text.as_bytes(), None).unwrap();
+    assert_eq!(decoded.value, json!({"kind": "b", "list": [{"1": "b"}, {"1": "c"}], "spec": {"new": 2}}));
+    let words = "yaml: unmarshal errors:\n  line 4: key \"x\" already set in map\n  line 5: key \"foo\" already set in map\n  \
+                 line 6: key \"kind\" already set in map\n  line 9: key 1 already set in map\n  \
+                 line 13: key \"new\" already set in map\n  line 12: key \"spec\" already set in map";
+    assert_eq!(repeats_error(&decoded.problems).unwrap(), words);
+    assert_eq!(strict_error(&decoded.problems).unwrap(), format!("strict decoding error: {words}"));
+}
+
+#[test]
+fn unknown_fields_of_yaml_follow_its_repeats() {
+    let decoded = yaml(b"spec:\n  zoo: 1\n  replicas: 2\n  bar: 1\n  replicas: 3\n", Some(&deployment())).unwrap();
+    assert_eq!(decoded.value, json!({"spec": {"replicas": 3}}));
+    let words = "strict decoding error: yaml: unmarshal errors:\n  line 5: key \"replicas\" already set in map, \
+                 unknown field \"spec.bar\", unknown field \"spec.zoo\"";
+    assert_eq!(strict_error(&decoded.problems).unwrap(), words);
+}
+
+#[test]
 fn untyped_keeps_the_last_of_a_repeat() {
     let decoded = json(br#"{"a":{"b":1,"b":2},"c":1.0,"d":12345678901234567890}"#, None).unwrap();
     assert_eq!(decoded.value, json!({"a": {"b": 2}, "c": 1.0, "d": 1.234_567_890_123_456_8e19}));

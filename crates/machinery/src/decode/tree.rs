@@ -1,9 +1,13 @@
 //! A document with every field in its order, repeats included.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+
+use crate::go;
 
 /// Any JSON. Numbers are kept as written: Go's errors quote them.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,17 +33,30 @@ impl From<Value> for Tree {
     }
 }
 
-pub(super) fn from_yaml(bytes: &[u8]) -> Result<Tree, String> {
+/// A document, and whether a mapping of it names a field more than once. The tree has neither repeats nor the text's order:
+/// upstream makes JSON of YAML, with sorted fields, before it decodes it.
+pub(super) fn from_yaml(bytes: &[u8]) -> Result<(Tree, bool), String> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Tree::Null);
+        return Ok((Tree::Null, false));
     }
     // Only the first document counts, as in upstream's YAML serializer.
-    let document = serde_yaml_ng::Deserializer::from_slice(bytes).next();
-    match document {
-        None => Ok(Tree::Null),
-        Some(document) => {
-            Tree::deserialize(document).map_err(|error| format!("error converting YAML to JSON: {}", complaint(&error)))
-        }
+    let Some(document) = serde_yaml_ng::Deserializer::from_slice(bytes).next() else {
+        return Ok((Tree::Null, false));
+    };
+    let repeats = Cell::new(false);
+    let tree = AnyTree { repeats: &repeats }.deserialize(document);
+    let tree = tree.map_err(|error| format!("error converting YAML to JSON: {}", complaint(&error)))?;
+    Ok((tree, repeats.get()))
+}
+
+/// A key of a mapping as Go prints the value that it is.
+pub(super) fn key_in_go(written: &str) -> String {
+    match from_yaml(written.as_bytes()) {
+        Ok((Tree::Number(text), _)) => text,
+        Ok((Tree::Bool(value), _)) => value.to_string(),
+        Ok((Tree::Null, _)) => "<nil>".to_owned(),
+        Ok((Tree::Text(text), _)) => go::quote(&text),
+        _ => go::quote(written),
     }
 }
 
@@ -55,15 +72,21 @@ fn complaint(error: &serde_yaml_ng::Error) -> String {
     }
 }
 
-struct AnyTree;
+#[derive(Clone, Copy)]
+struct AnyTree<'a> {
+    /// Becomes true at the first repeat.
+    repeats: &'a Cell<bool>,
+}
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyTree)
+impl<'de> DeserializeSeed<'de> for AnyTree<'_> {
+    type Value = Tree;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for AnyTree {
+impl<'de> Visitor<'de> for AnyTree<'_> {
     type Value = Tree;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +102,7 @@ impl<'de> Visitor<'de> for AnyTree {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        Tree::deserialize(deserializer)
+        self.deserialize(deserializer)
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Tree, E> {
@@ -111,23 +134,25 @@ impl<'de> Visitor<'de> for AnyTree {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
         let mut out = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             out.push(item);
         }
         Ok(Tree::List(out))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Tree, A::Error> {
-        let mut out = Vec::new();
-        while let Some((key, value)) = fields.next_entry::<Tree, Tree>()? {
+        let mut out = BTreeMap::new();
+        while let Some((key, value)) = fields.next_entry_seed(self, self)? {
             let key = match key {
                 Tree::Text(text) | Tree::Number(text) => text,
                 Tree::Bool(value) => value.to_string(),
                 Tree::Null => "null".to_owned(),
                 Tree::List(_) | Tree::Map(_) => return Err(de::Error::custom("a key that is no scalar")),
             };
-            out.push((key, value));
+            if out.insert(key, value).is_some() {
+                self.repeats.set(true);
+            }
         }
-        Ok(Tree::Map(out))
+        Ok(Tree::Map(out.into_iter().collect()))
     }
 }
