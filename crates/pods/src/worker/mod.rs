@@ -379,8 +379,12 @@ impl Worker {
         }
     }
 
-    /// Says the status when it differs from what was said last.
+    /// Says the status when it differs from what was said last. To replace a container is one step, as upstream's
+    /// `kubernetes/kubernetes pkg/kubelet/kuberuntime: SyncPod` is: what lies between the kill and the start is not told.
     fn report(&mut self) {
+        if self.ending.is_none() && self.slots.iter().any(Slot::is_being_replaced) {
+            return;
+        }
         let status = status::compute(self);
         if self.reported.as_ref() != Some(&status) {
             self.reported = Some(status.clone());

@@ -174,6 +174,12 @@ impl Slot {
         self.run == Run::Running
     }
 
+    /// Its last attempt was ended so that another takes its place, which is on its way up and has met no obstacle.
+    pub(super) fn is_being_replaced(&self) -> bool {
+        let rising = matches!(self.run, Run::Pulling | Run::Ready | Run::Starting | Run::PostStart);
+        self.forced && rising && self.waiting.is_none()
+    }
+
     /// It runs and everything that asks for readiness agrees.
     pub fn is_ready(&self) -> bool {
         self.is_running() && self.started && self.probes.is_ready()

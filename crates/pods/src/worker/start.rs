@@ -279,7 +279,6 @@ impl Worker {
         slot.image_id = image_id;
         slot.started_at = Some(at);
         slot.stop_signal = stop_signal;
-        slot.forced = false;
         let hook = slot.container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
         let removed = attempt.checked_sub(1);
         let name = name.to_string();
@@ -301,6 +300,7 @@ impl Worker {
         let now = self.now;
         let slot = &mut self.slots[index];
         slot.run = Run::Running;
+        slot.forced = false;
         slot.waiting = None;
         let since = slot.started_at.unwrap_or(now);
         slot.started = slot.probes.begin(since, now);

@@ -231,6 +231,28 @@ fn a_failing_liveness_probe_restarts_its_container_only() {
 }
 
 #[test]
+fn a_container_with_a_new_image_is_replaced_without_a_word_of_the_gap() {
+    let pod = pod(serde_json::json!({"terminationGracePeriodSeconds": 1, "containers": [{"name": "c", "image": "i"}]}));
+    let changed = with(&pod, |pod| pod.spec.as_mut().unwrap().containers[0].image = Some("i:2".into()));
+    let mut story = Story::of(&pod);
+    story.event("new", Event::Clock).prepared().up("c", 0).event("new image", Event::Spec(changed.clone()));
+    story.exited("c", 0, 2).up("c", 1);
+    let failed = Event::ImageFailed {
+        container: "c".into(),
+        reason: "ErrImagePull".into(),
+        message: "manifest unknown".into(),
+        record: None,
+    };
+    let other = with(&changed, |pod| pod.spec.as_mut().unwrap().containers[0].image = Some("i:3".into()));
+    story
+        .wait(700)
+        .event("an image that is not there", Event::Spec(other))
+        .exited("c", 1, 2)
+        .event("pull failed", failed);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
 fn a_probe_that_could_not_be_asked_never_kills() {
     let mut story = Story::of(&probed_pod());
     story.event("new", Event::Clock).prepared().up("c", 0);
