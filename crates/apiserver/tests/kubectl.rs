@@ -117,6 +117,8 @@ async fn a_custom_resource_is_served_like_a_built_in_one_and_cleaned_up() {
     );
     let explained = cluster.kubectl(&["explain", "ct.spec.cronSpec"], "").await.good();
     assert!(explained.contains("When it runs."), "{explained}");
+    let explained = cluster.kubectl(&["explain", "ct.metadata"], "").await.good();
+    assert!(explained.contains("CreationTimestamp is a timestamp"), "{explained}");
     cluster.kubectl(&["delete", "crd", "crontabs.stable.example.com"], "").await.good();
     assert!(!cluster.kubectl(&["api-resources", "-o", "name"], "").await.good().contains("crontabs"));
 }

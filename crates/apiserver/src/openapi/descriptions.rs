@@ -16,14 +16,17 @@ macro_rules! types {
     };
 }
 
-/// Copies descriptions into schemas of the same names.
-pub fn add(kinds: &[Arc<Kind>], schemas: &mut Map<String, Value>) {
-    if !kinds.iter().any(|kind| matches!(kind.schema, kinds::kind::SchemaSource::Facts(_))) {
-        return;
-    }
+fn definitions(collect: fn(&mut SchemaGenerator)) -> Map<String, Value> {
     let mut generator = SchemaSettings::openapi3().into_generator();
     collect(&mut generator);
-    let described = generator.take_definitions(true);
+    generator.take_definitions(true)
+}
+
+/// Copies descriptions into schemas of the same names.
+pub fn add(kinds: &[Arc<Kind>], schemas: &mut Map<String, Value>) {
+    let built_in = kinds.iter().any(|kind| matches!(kind.schema, kinds::kind::SchemaSource::Facts(_)));
+    // All of them take a while to describe, and a document of custom kinds refers to few.
+    let described = definitions(if built_in { collect } else { collect_meta });
     for (name, schema) in schemas {
         let Some(found) = described.get(name) else { continue };
         describe(schema, found);
@@ -39,12 +42,18 @@ pub fn add(kinds: &[Arc<Kind>], schemas: &mut Map<String, Value>) {
 
 /// The description of a definition's field; empty where it has none. Read once, for they are many.
 pub fn of_field(definition: &str, field: &str) -> String {
-    static DESCRIBED: LazyLock<Map<String, Value>> = LazyLock::new(|| {
-        let mut generator = SchemaSettings::openapi3().into_generator();
-        collect(&mut generator);
-        generator.take_definitions(true)
-    });
-    let found = DESCRIBED.get(definition).and_then(|found| found.get("properties")?.get(field)?.get("description"));
+    static DESCRIBED: LazyLock<Map<String, Value>> = LazyLock::new(|| definitions(collect));
+    words_of(DESCRIBED.get(definition), field)
+}
+
+/// The same of a type that every group version uses: `of_meta("ObjectMeta", "name")`.
+pub fn of_meta(name: &str, field: &str) -> String {
+    static DESCRIBED: LazyLock<Map<String, Value>> = LazyLock::new(|| definitions(collect_meta));
+    words_of(DESCRIBED.get(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")), field)
+}
+
+fn words_of(definition: Option<&Value>, field: &str) -> String {
+    let found = definition.and_then(|found| found.get("properties")?.get(field)?.get("description"));
     found.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -55,6 +64,13 @@ fn describe(schema: &mut Value, found: &Value) {
         *schema = serde_json::json!({ "allOf": [schema.take()] });
     }
     schema["description"] = words.clone();
+}
+
+fn collect_meta(generator: &mut SchemaGenerator) {
+    types! { generator;
+        k8s_openapi::apimachinery::pkg::apis::meta::v1 => DeleteOptions ListMeta ObjectMeta Status;
+        k8s_openapi::api::autoscaling::v1 => Scale;
+    }
 }
 
 fn collect(generator: &mut SchemaGenerator) {

@@ -3,6 +3,7 @@
 //! Types come from the type facts, descriptions from `k8s-openapi`, custom kinds from their definitions.
 //! `kubernetes/kube-openapi pkg/handler3: the index, the hash in a document's URL, and its caching headers`.
 
+mod custom;
 pub mod descriptions;
 mod gnostic;
 mod paths;
@@ -23,6 +24,13 @@ use crate::http::{self as wire, HttpResponse};
 use crate::query::Query;
 use crate::respond;
 use crate::server::Inner;
+
+/// Which format a document is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    V2,
+    V3,
+}
 
 /// The documents made so far, by path, each with the hash it was made for.
 #[derive(Default)]
@@ -147,12 +155,12 @@ fn document_v3(server: &Inner, kinds: &[Arc<Kind>]) -> Value {
     for kind in kinds {
         paths::add(kind, &mut paths, &mut wanted);
     }
-    let schemas = all_schemas(server, kinds, wanted);
+    let schemas = all_schemas(server, kinds, wanted, Form::V3);
     json!({ "openapi": "3.0.0", "info": info(), "paths": paths, "components": { "schemas": schemas } })
 }
 
 /// The schemas of the kinds and of everything they and the operations refer to.
-fn all_schemas(server: &Inner, kinds: &[Arc<Kind>], mut wanted: BTreeSet<String>) -> Map<String, Value> {
+fn all_schemas(server: &Inner, kinds: &[Arc<Kind>], mut wanted: BTreeSet<String>, form: Form) -> Map<String, Value> {
     let mut custom = Map::new();
     for kind in kinds {
         match &kind.schema {
@@ -162,7 +170,7 @@ fn all_schemas(server: &Inner, kinds: &[Arc<Kind>], mut wanted: BTreeSet<String>
             }
             SchemaSource::Custom(_) => {
                 let definition = definition_of(server, kind).map(|definition| definition.value());
-                schemas::add_custom(kind, definition.as_ref(), &mut custom);
+                custom::add(kind, definition.as_ref(), form, &mut custom);
                 wanted.insert(schemas::OBJECT_META.to_owned());
                 wanted.insert(schemas::LIST_META.to_owned());
             }
@@ -190,7 +198,7 @@ pub fn v2(server: &Inner, headers: &HeaderMap) -> Result<HttpResponse, Status> {
         for kind in &kinds {
             paths::add(kind, &mut paths, &mut wanted);
         }
-        let definitions = all_schemas(server, &kinds, wanted);
+        let definitions = all_schemas(server, &kinds, wanted, Form::V2);
         let mut document = json!({
             "swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions,
         });

@@ -6,7 +6,8 @@ use kinds::kind::SchemaSource;
 use kinds::{Kind, Subresource, Verbs};
 use serde_json::{Map, Value, json};
 
-use super::schemas::{custom_name, reference};
+use super::custom;
+use super::schemas::reference;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -51,7 +52,7 @@ pub fn add(kind: &Kind, paths: &mut Map<String, Value>, wanted: &mut BTreeSet<St
 fn schema_name(kind: &Kind) -> String {
     match &kind.schema {
         SchemaSource::Facts(name) => (*name).to_owned(),
-        SchemaSource::Custom(_) => custom_name(kind),
+        SchemaSource::Custom(_) => custom::name(kind),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use kinds::Kind;
 use kinds::facts::{Definition, Field, Type, definition};
 use machinery::schema::ListKind;
 use serde_json::{Map, Value, json};
@@ -45,7 +44,7 @@ fn list_of(name: &str) -> Option<(Value, String)> {
     Some((list_schema(item), item.to_owned()))
 }
 
-fn list_schema(item: &str) -> Value {
+pub fn list_schema(item: &str) -> Value {
     json!({
         "type": "object",
         "required": ["items"],
@@ -156,31 +155,6 @@ fn of_type(of: &'static Type, todo: &mut Vec<String>) -> Value {
         Type::Map(values) => json!({ "type": "object", "additionalProperties": of_type(values, todo) }),
         other => special(other),
     }
-}
-
-/// The name of a custom kind's schema: its group's parts turned round, as Go packages are named.
-pub fn custom_name(kind: &Kind) -> String {
-    let group: Vec<&str> = kind.group.split('.').rev().collect();
-    format!("{}.{}.{}", group.join("."), kind.version, kind.names.kind)
-}
-
-/// The schema a definition gives, with the fields every object has, and its list's.
-pub fn add_custom(kind: &Kind, crd: Option<&Value>, schemas: &mut Map<String, Value>) {
-    let versions = crd.and_then(|crd| crd.pointer("/spec/versions")).and_then(Value::as_array);
-    let version = versions.into_iter().flatten().find(|version| version["name"] == kind.version.as_ref());
-    let given = version.and_then(|version| version.pointer("/schema/openAPIV3Schema")).cloned();
-    let mut schema = given.unwrap_or_else(|| json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }));
-    let gvk = |name: &str| json!([{ "group": kind.group, "version": kind.version, "kind": name }]);
-    schema["properties"]["apiVersion"] = json!({ "type": "string", "description": "APIVersion defines the versioned schema of this representation of an object." });
-    schema["properties"]["kind"] = json!({ "type": "string", "description": "Kind is a string value representing the REST resource this object represents." });
-    schema["properties"]["metadata"] =
-        json!({ "allOf": [reference(OBJECT_META)], "description": "Standard object's metadata." });
-    schema["x-kubernetes-group-version-kind"] = gvk(&kind.names.kind);
-    let name = custom_name(kind);
-    let mut list = list_schema(&name);
-    list["x-kubernetes-group-version-kind"] = gvk(&kind.list_kind());
-    schemas.insert(format!("{name}List"), list);
-    schemas.insert(name, schema);
 }
 
 /// Turns a document's schemas and operations into the older format's: other references, no `allOf` around them,
