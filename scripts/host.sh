@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A second host on this machine, to try a cluster of several nodes: a network namespace on one segment with a bridge.
-#   host.sh up NAME SUBNET   the bridge NAME with SUBNET.1 here, the namespace NAME with SUBNET.2 (SUBNET such as 172.29.250)
+# A second host on this machine, to try a cluster of several nodes: a network namespace at the other end of a cable. No bridge:
+# one would answer a node port's clients on the other host only if it sent frames back out of the port that they came in by.
+#   host.sh up NAME SUBNET   the link NAME with SUBNET.1 here, the namespace NAME with SUBNET.2 (SUBNET such as 172.29.250)
 #   host.sh down NAME        takes both away
 # A program runs there by: nsenter --net=/run/netns/NAME PROGRAM. (ip netns exec would hide /sys/fs/cgroup.)
 set -euo pipefail
@@ -16,10 +17,8 @@ up)
   down
   trap 'down' ERR
   ip netns add "$name"
-  ip link add "$name" type bridge
+  ip link add "$name" type veth peer name eth0 netns "$name"
   ip address add "$subnet.1/24" dev "$name"
-  ip link add "$name-p" type veth peer name eth0 netns "$name"
-  ip link set "$name-p" master "$name" up
   ip link set "$name" up
   ip -n "$name" address add "$subnet.2/24" dev eth0
   ip -n "$name" link set lo up
