@@ -82,7 +82,7 @@ pub fn as_json(bytes: Bytes) -> Bytes {
     if !kinds::protobuf::is_encoded(&bytes) {
         return bytes;
     }
-    match kinds::protobuf::decode(&bytes) {
+    match kinds::protobuf::decode_stored(&bytes) {
         Ok(value) => value.to_string().into(),
         // No JSON either: whoever reads it says so, with the object's place.
         Err(_) => bytes,

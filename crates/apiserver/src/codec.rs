@@ -1,6 +1,7 @@
 //! Bodies to objects: media types, strict field validation, YAML.
 
 use kinds::kind::SchemaSource;
+use kinds::{protobuf, registered};
 use machinery::decode::{self, DecodeError, Decoded, Problem};
 use machinery::object;
 use machinery::schema::Schema;
@@ -12,28 +13,67 @@ use crate::negotiate::MEDIA_TYPES;
 use crate::query::FieldValidation;
 use crate::strategy;
 
-fn parse(payload: &Payload, schema: Option<&Schema>) -> Result<Result<Decoded, DecodeError>, Status> {
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// The version and kind that a body is of if it does not say so.
+type Expected<'a> = (&'a str, &'a str);
+
+fn parse(
+    payload: &Payload,
+    schema: Option<&Schema>,
+    expected: Expected<'_>,
+) -> Result<Result<Decoded, DecodeError>, Status> {
     match payload.media_type() {
         "" | "application/json" | "*/*" => Ok(decode::json(&payload.bytes, schema)),
         "application/yaml" | "text/yaml" => Ok(decode::yaml(&payload.bytes, schema)),
-        "application/vnd.kubernetes.protobuf" => Ok(protobuf(&payload.bytes, schema)),
+        PROTOBUF => Ok(unpack(&payload.bytes, schema, expected)),
         _ => Err(Status::unsupported_media_type(&MEDIA_TYPES)),
     }
 }
 
-fn protobuf(bytes: &[u8], schema: Option<&Schema>) -> Result<Decoded, DecodeError> {
-    let value = kinds::protobuf::decode(bytes).map_err(|error| DecodeError::Syntax(error.to_string()))?;
+fn open<'a>(bytes: &'a [u8], (version, kind): Expected<'_>) -> Result<protobuf::Envelope<'a>, protobuf::Unreadable> {
+    let mut opened = protobuf::open(bytes)?;
+    if opened.kind.is_empty() {
+        opened.kind = kind.to_owned();
+    }
+    if opened.api_version.is_empty() {
+        opened.api_version = version.to_owned();
+    }
+    Ok(opened)
+}
+
+fn unpack(bytes: &[u8], schema: Option<&Schema>, expected: Expected<'_>) -> Result<Decoded, DecodeError> {
+    let read = open(bytes, expected).and_then(protobuf::Envelope::read);
+    let value = read.map_err(|error| DecodeError::Syntax(error.to_string()))?;
     match schema {
         Some(schema) => decode::value(value, schema),
         None => Ok(Decoded { value, problems: Vec::new() }),
     }
 }
 
+/// A body as far as it has to be read to know of what kind it is: in protobuf its envelope. The error is upstream's text.
+fn head(payload: &Payload, expected: Expected<'_>) -> Result<Result<Decoded, String>, Status> {
+    if payload.media_type() == PROTOBUF {
+        let of = |it: protobuf::Envelope<'_>| serde_json::json!({ "apiVersion": it.api_version, "kind": it.kind });
+        let opened = open(&payload.bytes, expected).map(|it| Decoded { value: of(it), problems: Vec::new() });
+        return Ok(opened.map_err(|error| error.to_string()));
+    }
+    let is_yaml = payload.media_type().ends_with("/yaml");
+    Ok(parse(payload, None, expected)?.map_err(|error| match is_yaml {
+        true => error.to_string().trim_start_matches("error converting YAML to JSON: ").to_owned(),
+        false => unparsed(&error.to_string()),
+    }))
+}
+
+fn unparsed(error: &str) -> String {
+    format!("couldn't get version/kind; json parse error: {error}")
+}
+
 /// A body as a tree, whatever it says.
 pub fn tree(payload: &Payload) -> Result<Value, Status> {
-    match parse(payload, None)? {
+    match parse(payload, None, ("", ""))? {
         Ok(decoded) => Ok(decoded.value),
-        Err(error) => Err(Status::bad_request(format!("couldn't get version/kind; json parse error: {error}"))),
+        Err(error) => Err(Status::bad_request(unparsed(&error.to_string()))),
     }
 }
 
@@ -64,8 +104,7 @@ pub fn delete_options(payload: &Payload) -> Result<Option<Value>, Status> {
 /// What upstream says of a body that has no members to look for its kind in.
 fn no_object(value: &Value) -> String {
     let go = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
-    let given = type_of(value);
-    format!("couldn't get version/kind; json parse error: json: cannot unmarshal {given} into Go value of type {go}")
+    unparsed(&format!("json: cannot unmarshal {} into Go value of type {go}", type_of(value)))
 }
 
 /// What is wrong with a body's version or kind when it is no text; they are read before anything else.
@@ -88,49 +127,70 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 fn as_type(payload: &Payload, definition: &'static str) -> Result<Result<Value, DecodeError>, Status> {
-    Ok(parse(payload, Some(&kinds::facts::schema(definition)))?.map(|decoded| decoded.value))
+    let expected = version_and_kind(definition);
+    let decoded = parse(payload, Some(&kinds::facts::schema(definition)), (&expected.0, expected.1))?;
+    Ok(decoded.map(|decoded| decoded.value))
 }
 
-/// A body as one of the facts' types, `io.k8s.api.policy.v1.Eviction`, that is no kind of its own.
-pub fn typed(payload: &Payload, definition: &'static str) -> Result<Value, Status> {
-    let mut names = definition.rsplit('.');
-    let mut name = || names.next().unwrap_or_default();
-    let (kind, version, group) = (name(), name(), name());
+/// The first version and kind of a definition's.
+fn version_and_kind(definition: &'static str) -> (String, &'static str) {
+    let of = kinds::facts::definition(definition).and_then(|facts| facts.kinds.first());
+    let (group, version, kind) = of.copied().unwrap_or_default();
+    (if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }, kind)
+}
+
+/// A body as one of the facts' types, `io.k8s.api.policy.v1.Eviction`, that is no kind of its own. It may be of other
+/// versions too, if they are the same.
+pub fn typed(payload: &Payload, definition: &'static str, or: &[&str]) -> Result<Value, Status> {
+    let (expected, kind) = version_and_kind(definition);
+    let head = head(payload, (&expected, kind))?.map_err(Status::bad_request)?.value;
+    let (given_version, given) = (object::api_version(&head), object::kind(&head));
+    let bare = |version: &str| version.rsplit('/').next().unwrap_or_default().to_owned();
     let words = |given: &str, version: &str, error: &str| {
+        let version = bare(version);
         Status::bad_request(format!("{given} in version {version:?} cannot be handled as a {kind}: {error}"))
     };
-    let bare = tree(payload)?;
-    let given = object::kind(&bare);
     if !given.is_empty() && given != kind {
-        let given_version = object::api_version(&bare).rsplit('/').next().unwrap_or_default();
-        let error = format!("converting ({given_version}.{given}) to ({group}.{kind}): unknown conversion");
+        let mut group = definition.rsplit('.').skip(2);
+        let (from, group) = (bare(given_version), group.next().unwrap_or_default());
+        let error = format!("converting ({from}.{given}) to ({group}.{kind}): unknown conversion");
         return Err(words(given, given_version, &error));
     }
-    as_type(payload, definition)?.map_err(|error| words(kind, version, &error.to_string()))
+    let accepted = given_version.is_empty() || given_version == expected || or.contains(&given_version);
+    if !accepted && registered::is_registered(given_version, kind) {
+        return Err(mismatch(given_version, &expected));
+    }
+    as_type(payload, definition)?.map_err(|error| words(kind, &expected, &error.to_string()))
+}
+
+fn mismatch(given: &str, expected: &str) -> Status {
+    Status::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({expected})"
+    ))
 }
 
 /// An object of the request's kind: checked, defaulted, its fields validated as asked.
 pub fn decode(cx: &Cx, payload: &Payload, validation: FieldValidation) -> Result<Value, Status> {
-    let kind = &cx.kind.names.kind;
+    let (version, kind) = (cx.kind.api_version(), &cx.kind.names.kind);
     let unrecognized = |words: &str| {
         let shown = summary(&payload.bytes);
         Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {words} ({shown})"))
     };
-    let bare = match parse(payload, None)? {
-        Ok(decoded) if !decoded.value.is_object() => return Err(unrecognized(&no_object(&decoded.value))),
-        Ok(decoded) => decoded,
-        Err(error) if payload.media_type().ends_with("/yaml") => {
-            return Err(unrecognized(error.to_string().trim_start_matches("error converting YAML to JSON: ")));
-        }
-        Err(error) => return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))),
-    };
-    if let Some(words) = unreadable_kind(&bare.value) {
-        return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {words}")));
+    let schema = built_in_schema(cx);
+    if schema.is_none() && payload.media_type() == PROTOBUF {
+        return Err(Status::unsupported_media_type(&MEDIA_TYPES[..2]));
     }
-    check_kind(cx, &bare.value)?;
-    let decoded = match built_in_schema(cx) {
-        None => Ok(bare),
-        Some(schema) => parse(payload, Some(&schema))?,
+    let head = head(payload, (&version, kind))?.map_err(|words| unrecognized(&words))?;
+    if !head.value.is_object() {
+        return Err(unrecognized(&no_object(&head.value)));
+    }
+    if let Some(words) = unreadable_kind(&head.value) {
+        return Err(unrecognized(&unparsed(&words)));
+    }
+    check_kind(cx, &head.value)?;
+    let decoded = match schema {
+        None => Ok(head),
+        Some(schema) => parse(payload, Some(&schema), (&version, kind))?,
     };
     let decoded = decoded.map_err(|error| unreadable(cx, &bare_kind(cx), &error.to_string()))?;
     let value = finish(cx, decoded, validation, |words| unreadable(cx, &bare_kind(cx), words))?;
@@ -213,11 +273,10 @@ fn check_kind(cx: &Cx, value: &Value) -> Result<(), Status> {
     }
     let catalog = cx.server.catalog.load();
     let (group, bare) = given_version.rsplit_once('/').unwrap_or(("", given_version));
-    let known = catalog.by_kind(group, bare, given_kind).is_some();
+    let known =
+        catalog.by_kind(group, bare, given_kind).is_some() || registered::is_registered(given_version, given_kind);
     if given_kind == kind && known {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({given_version}) does not match the expected API version ({version})"
-        )));
+        return Err(mismatch(given_version, &version));
     }
     let words = if known {
         format!(

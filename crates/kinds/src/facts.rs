@@ -470,7 +470,8 @@ mod tests {
     #[test]
     fn every_generated_file_is_read() {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/facts");
-        assert_eq!(std::fs::read_dir(directory).expect("facts").count(), FILES.len());
+        let names = std::fs::read_dir(directory).expect("facts").map(|entry| entry.expect("entry").file_name());
+        assert_eq!(names.filter(|name| name != "registered.txt").count(), FILES.len());
     }
 
     #[test]

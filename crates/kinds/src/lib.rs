@@ -22,6 +22,7 @@ pub mod nodefit;
 pub mod prepare;
 pub mod protobuf;
 pub mod quota;
+pub mod registered;
 pub mod resources;
 mod table;
 pub mod validate;

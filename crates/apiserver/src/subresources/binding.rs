@@ -19,7 +19,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     if cx.info.verb != "create" {
         return Err(cx.unsupported());
     }
-    let mut binding = codec::typed(payload, "io.k8s.api.core.v1.Binding")?;
+    let mut binding = codec::typed(payload, "io.k8s.api.core.v1.Binding", &[])?;
     if object::name(&binding) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }

@@ -26,7 +26,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     if cx.info.verb != "create" {
         return Err(cx.unsupported());
     }
-    let mut eviction = codec::typed(payload, "io.k8s.api.policy.v1.Eviction")?;
+    let mut eviction = codec::typed(payload, "io.k8s.api.policy.v1.Eviction", &["policy/v1beta1"])?;
     if object::name(&eviction) != cx.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }

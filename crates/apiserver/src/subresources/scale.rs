@@ -26,7 +26,7 @@ pub async fn serve(cx: &Cx, paths: &ScalePaths, payload: &Payload) -> Result<Htt
     }
     let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let given = match cx.info.verb.as_str() {
-        "update" => Some(codec::typed(payload, "io.k8s.api.autoscaling.v1.Scale")?),
+        "update" => Some(codec::typed(payload, "io.k8s.api.autoscaling.v1.Scale", &[])?),
         "patch" if payload.media_type() == patch::APPLY => return apply(cx, paths, payload, &options).await,
         "patch" => None,
         _ => return Err(cx.unsupported()),

@@ -31,7 +31,7 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
         return Err(cx.unsupported());
     }
     let options = WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
-    let mut request = codec::typed(payload, TOKEN_REQUEST)?;
+    let mut request = codec::typed(payload, TOKEN_REQUEST, &[])?;
     // Asked first, of the request as it came: an audience is not filled in yet.
     admission::mutate(cx, Operation::Create, &mut request, None).await?;
     admission::validate(cx, Operation::Create, Some(&request), None).await?;

@@ -59,7 +59,9 @@ async fn an_object_is_the_same_in_protobuf_and_in_json() {
 async fn what_is_no_protobuf_message_is_refused() {
     let cluster = Cluster::start().await;
     let (code, answer) = call(&cluster.server, "POST", MAPS, PROTOBUF, "{}".to_owned()).await;
-    assert_eq!(code, 400, "{answer}");
+    let text = "the object provided is unrecognized (must be of type ConfigMap): provided data does not appear to be a \
+                protobuf message, expected prefix [107 56 115 0] ({})";
+    assert_eq!((code, answer["message"].as_str().unwrap()), (400, text));
     let (code, answer) = call(&cluster.server, "POST", MAPS, "text/plain", "{}".to_owned()).await;
     assert_eq!(code, 415, "{answer}");
     let table = format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1");
@@ -74,6 +76,47 @@ async fn what_is_no_protobuf_message_is_refused() {
              application/vnd.kubernetes.protobuf;stream=watch"
         )
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_is_not_served_is_known_by_its_name() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let older = json!({"apiVersion": "apps/v1beta2", "kind": "Deployment", "metadata": {"name": "d"}});
+    let text = "the API version in the data (apps/v1beta2) does not match the expected API version (apps/v1)";
+    let (code, _, answer) = exchange(server, "POST", deployments, "application/json", Some(&older)).await;
+    assert_eq!((code, words(&(code, answer))), (400, text));
+    let answer = send(server, "POST", deployments, &older).await;
+    assert_eq!((answer.0, words(&answer)), (400, text));
+    let (code, _, answer) = exchange(server, "POST", MAPS, "application/json", Some(&older)).await;
+    let text = "Deployment in version \"v1beta2\" cannot be handled as a ConfigMap: converting (v1beta2.Deployment) to \
+                (core.ConfigMap): unknown conversion";
+    assert_eq!((code, words(&(code, answer))), (400, text));
+    // Its message is another than the served one's, so it is read as far as its name alone.
+    let changed = "k8s\0\x0a\x1a\x0a\x0capps/v1beta1\x12\x0aDeployment".to_owned();
+    let answer = call(server, "POST", deployments, PROTOBUF, changed).await;
+    let text = "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)";
+    assert_eq!((answer.0, words(&answer)), (400, text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_may_be_of_its_first_version() {
+    let cluster = Cluster::start().await;
+    let server = &cluster.server;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    assert_eq!(send(server, "POST", "/api/v1/namespaces/default/serviceaccounts", &account).await.0, 201);
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let made = exchange(server, "POST", pods, PROTOBUF, Some(&pod)).await;
+    assert_eq!(made.0, 201, "{:?}", made.2);
+    let eviction = |version: &str| json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": "p"}});
+    for version in ["policy/v1beta1", "policy/v1"] {
+        let path = format!("{pods}/p/eviction?dryRun=All");
+        let done = exchange(server, "POST", &path, PROTOBUF, Some(&eviction(version))).await;
+        assert_eq!((done.0, &done.2["status"]), (201, &json!("Success")), "{:?}", done.2);
+        assert_eq!(send(server, "POST", &path, &eviction(version)).await.0, 201);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,8 +47,8 @@ pub fn is_encoded(bytes: &[u8]) -> bool {
 }
 
 /// The facts that describe a version and kind, as upstream names its Go packages after API groups.
-pub fn definition_of(version: &str, kind: &str) -> Option<&'static Definition> {
-    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+pub fn definition_of(api_version: &str, kind: &str) -> Option<&'static Definition> {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     if let Some(SchemaSource::Facts(name)) = crate::by_kind(group, version, kind).map(|kind| &kind.schema) {
         return definition(name);
     }
@@ -62,10 +62,35 @@ pub fn definition_of(version: &str, kind: &str) -> Option<&'static Definition> {
     // Options, Status and what has metadata alone belong to no group, and are sent under the name of any.
     definition(&format!("io.k8s.api.{package}.{version}.{kind}"))
         .or_else(|| definition(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")))
+        .or_else(|| crate::registered::same_as_served(api_version, kind))
 }
 
-/// Reads an object with its envelope.
-pub fn decode(bytes: &[u8]) -> Result<Value, Unreadable> {
+/// An object whose message is not read yet.
+pub struct Envelope<'a> {
+    /// Empty where the sender does not say it, as is the kind.
+    pub api_version: String,
+    pub kind: String,
+    raw: &'a [u8],
+}
+
+impl Envelope<'_> {
+    pub fn read(self) -> Result<Value, Unreadable> {
+        let Self { api_version, kind, raw } = self;
+        if kind.is_empty() {
+            return Err(Unreadable::NoKind(api_version));
+        }
+        let Some(facts) = definition_of(&api_version, &kind) else {
+            return Err(Unreadable::UnknownKind { kind, version: api_version });
+        };
+        let mut object = read::message(raw, facts, 0)?;
+        object.insert("apiVersion".to_owned(), Value::String(api_version));
+        object.insert("kind".to_owned(), Value::String(kind));
+        Ok(Value::Object(object))
+    }
+}
+
+/// Takes an object's envelope off.
+pub fn open(bytes: &[u8]) -> Result<Envelope<'_>, Unreadable> {
     if bytes.is_empty() {
         return Err(Unreadable::Empty);
     }
@@ -73,31 +98,39 @@ pub fn decode(bytes: &[u8]) -> Result<Value, Unreadable> {
     if envelope.is_empty() {
         return Err(Unreadable::NoBody);
     }
-    let (mut version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+    let mut opened = Envelope { api_version: String::new(), kind: String::new(), raw: &[] };
     for part in read::parts(envelope)? {
         match (part.number, part.value) {
             (1, Wire::Bytes(meta)) => {
                 for part in read::parts(meta)? {
                     match (part.number, part.value) {
-                        (1, Wire::Bytes(text)) => version = read::string(text),
-                        (2, Wire::Bytes(text)) => kind = read::string(text),
+                        (1, Wire::Bytes(text)) => opened.api_version = read::string(text),
+                        (2, Wire::Bytes(text)) => opened.kind = read::string(text),
                         _ => {}
                     }
                 }
             }
-            (2, Wire::Bytes(body)) => raw = body,
+            (2, Wire::Bytes(body)) => opened.raw = body,
             _ => {}
         }
     }
-    if kind.is_empty() {
-        return Err(Unreadable::NoKind(version));
+    Ok(opened)
+}
+
+/// Reads an object with its envelope.
+pub fn decode(bytes: &[u8]) -> Result<Value, Unreadable> {
+    open(bytes)?.read()
+}
+
+/// Reads what another API server has stored. What it stored in a version that is not served is the same in the one that is,
+/// and is told as of that.
+pub fn decode_stored(bytes: &[u8]) -> Result<Value, Unreadable> {
+    let mut object = decode(bytes)?;
+    let served = crate::registered::served(object::api_version(&object), object::kind(&object));
+    if let Some(served) = served {
+        object["apiVersion"] = Value::String(served);
     }
-    let facts = definition_of(&version, &kind);
-    let facts = facts.ok_or_else(|| Unreadable::UnknownKind { kind: kind.clone(), version: version.clone() })?;
-    let mut object = read::message(raw, facts, 0)?;
-    object.insert("apiVersion".to_owned(), Value::String(version));
-    object.insert("kind".to_owned(), Value::String(kind));
-    Ok(Value::Object(object))
+    Ok(object)
 }
 
 /// Writes an object with its envelope; nothing for a kind that has no protobuf form.

@@ -49,7 +49,25 @@ pub fn generate() -> Result<BTreeMap<String, String>> {
             .with_context(|| name.clone())?;
         files.entry(file_of(package)).or_default().insert(name.clone(), fact);
     }
-    Ok(files.into_iter().map(|(file, facts)| (file, render(facts))).collect())
+    let mut all: BTreeMap<String, String> = files.into_iter().map(|(file, facts)| (file, render(facts))).collect();
+    all.insert("registered.txt".to_owned(), registered()?);
+    Ok(all)
+}
+
+/// Every version and kind that upstream has a published object of, a line each: `apps/v1beta1 Deployment`.
+fn registered() -> Result<String> {
+    let directory = modules::directory("k8s.io/api", STAGING)?.join("testdata/HEAD");
+    let mut lines = BTreeSet::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // `apps.v1beta1.Deployment.json`; the group may have dots.
+        let Some(mut parts) = name.strip_suffix(".json").map(|name| name.rsplitn(3, '.')) else { continue };
+        if let (Some(kind), Some(version), Some(group)) = (parts.next(), parts.next(), parts.next()) {
+            let group = if group == "core" { String::new() } else { format!("{group}/") };
+            lines.insert(format!("{group}{version} {kind}\n"));
+        }
+    }
+    Ok(lines.into_iter().collect())
 }
 
 /// Writes the table and removes files it no longer has.
