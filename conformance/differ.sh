@@ -4,9 +4,8 @@
 #   differ.sh [flags of the differ program]   WINDLASS=path  a binary built already   SELF=1  upstream against itself only
 set -euo pipefail
 cd "$(dirname "$0")"
+[ -n "${SELF:-}" ] || . ./binary.sh
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-differ-XXXXXX")
-windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/debug/windlass}
-[ -n "${WINDLASS:-}${SELF:-}" ] || (cd .. && cargo build --locked --package windlass)
 ./build.sh kube-apiserver etcd kubectl
 go build -o bin/differ ./differ
 started=()

@@ -7,12 +7,10 @@
 # Leaves what JUnit readers want in bin/junit. Fails when a spec of passing.txt does not pass.
 set -euo pipefail
 cd "$(dirname "$0")"
+. ./binary.sh
 workers=${PARALLEL:-12}
 commit=$(git rev-parse --short HEAD)
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-suite-XXXXXX")
-windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/release/windlass}
-[ -n "${WINDLASS:-}" ] || (cd .. && cargo build --release --locked --package windlass)
-../scripts/packages.sh test
 ./build.sh kubectl e2e.test ginkgo
 go build -o bin/report ./report
 . ./cluster.sh
@@ -43,11 +41,15 @@ suite() { # NAME WORKERS GINKGO-FLAG...
   local name=$1 count=$2
   shift 2
   mkdir -p "$work/$name"
-  TMPDIR=$work bin/ginkgo --nodes="$count" --no-color --timeout="$((begun + limit - $(date +%s)))s" --silence-skips --flake-attempts="$attempts" ${focus:+--focus="$focus"} "$@" \
-    bin/e2e.test -- "${flags[@]}" --report-dir="$work/$name" >"$work/$name.log" 2>&1 || true
+  # No time left is told as a second: to Ginkgo none is no limit.
+  local left=$((begun + limit - $(date +%s)))
+  [ "$left" -gt 0 ] || left=1
+  TMPDIR=$work bin/ginkgo --nodes="$count" --no-color --timeout="${left}s" --silence-skips --flake-attempts="$attempts" \
+    ${focus:+--focus="$focus"} "$@" bin/e2e.test -- "${flags[@]}" --report-dir="$work/$name" >"$work/$name.log" 2>&1 || true
   grep -E '^Ran [0-9]+ of' "$work/$name.log" || { tail -30 "$work/$name.log"; return 1; }
 }
 suite parallel "$workers" --label-filter="$labels && !Serial"
+parallel=$(($(date +%s) - begun))
 suite serial 1 --label-filter="$labels && Serial"
 seconds=$(($(date +%s) - begun))
 rm -rf bin/junit
@@ -55,10 +57,11 @@ mkdir -p bin/junit
 for name in parallel serial; do cp -r "$work/$name" "bin/junit/$name"; done
 part=${AREA:-}$focus
 [ -z "$part" ] || export SUITE_RESULT=$work/suite.json
-bin/report suite -commit "$commit" -date "$(date +%F)" -seconds "$seconds" -nodes "$nodes" -workers "$workers" \
+bin/report suite -commit "$commit" -date "$(date +%F)" -seconds "$seconds" -parallel "$parallel" -nodes "$nodes" -workers "$workers" \
   "$work"/*/junit_*.xml
 grep -hE '^ *\[FAIL' "$work"/*.log | sort -u || true
 grep -hA1 'FLAKEY TEST' "$work"/*.log || true
+echo "$(cat "$work"/*.log | grep -c 'FLAKEY TEST') flakes"
 [ -n "$part" ] || bin/report write
 list=
 if [ -n "${QUICK:-}" ]; then

@@ -56,8 +56,8 @@ func suiteSection(text *strings.Builder) error {
 			found.failed++
 		}
 	}
-	fmt.Fprintf(text, "## Upstream's suite, v1.37\n\n**%d of %d** specs pass (%d ran), on %d node(s) with the embedded store, in %s with %d workers; commit %s, %s.\n\n",
-		passed, total, len(run.Specs), run.Nodes, time.Duration(run.Seconds*float64(time.Second)).Round(time.Second), run.Workers, run.Commit, run.Date)
+	fmt.Fprintf(text, "## Upstream's suite, v1.37\n\n**%d of %d** specs pass (%d ran), on %d node(s) with the embedded store, in %s: those that may run together in %s with %d workers, the others one by one; commit %s, %s.\n\n",
+		passed, total, len(run.Specs), run.Nodes, duration(run.Seconds), duration(run.ParallelSeconds), run.Workers, run.Commit, run.Date)
 	text.WriteString("| area | passed | failed | total |\n|---|---:|---:|---:|\n")
 	var names []string
 	for name := range areas {
@@ -78,12 +78,59 @@ func suiteSection(text *strings.Builder) error {
 	}
 	slowest := append([]Spec{}, run.Specs...)
 	sort.SliceStable(slowest, func(a, b int) bool { return slowest[a].Seconds > slowest[b].Seconds })
-	text.WriteString("\n| slowest | seconds |\n|---|---:|\n")
+	reasons, err := waits()
+	if err != nil {
+		return err
+	}
+	text.WriteString("\n| slowest | seconds | what it waits for |\n|---|---:|---|\n")
 	for _, spec := range slowest[:min(10, len(slowest))] {
-		fmt.Fprintf(text, "| %s | %.0f |\n", cell(spec.Name), spec.Seconds)
+		fmt.Fprintf(text, "| %s | %.0f | %s |\n", cell(spec.Name), spec.Seconds, cell(reasons.of(spec.Name)))
 	}
 	text.WriteString("\n")
 	return nil
+}
+
+// wait is what specs of these names wait for.
+type wait struct {
+	names  *regexp.Regexp
+	reason string
+}
+
+type waitList []wait
+
+// of is a spec's reason, the first of the list.
+func (list waitList) of(name string) string {
+	for _, one := range list {
+		if one.names.MatchString(name) {
+			return one.reason
+		}
+	}
+	return "not looked into"
+}
+
+// waits reads lines of `regular expression<TAB>reason`.
+func waits() (waitList, error) {
+	lines, err := listed(waitsFile)
+	if err != nil {
+		return nil, err
+	}
+	var list waitList
+	for number, line := range lines {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		names, reason, both := strings.Cut(line, "\t")
+		pattern, err := regexp.Compile(names)
+		if err != nil || !both {
+			return nil, fmt.Errorf("%s:%d: not `names<TAB>reason`", waitsFile, number+1)
+		}
+		list = append(list, wait{pattern, reason})
+	}
+	return list, nil
+}
+
+func duration(seconds float64) time.Duration {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second)
 }
 
 // cell makes text fit a table.

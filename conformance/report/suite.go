@@ -16,6 +16,7 @@ import (
 // Paths from conformance/, where the programs of this directory are started.
 const (
 	passingFile = "passing.txt"
+	waitsFile   = "waits.tsv"
 	page        = "../docs/conformance.md"
 )
 
@@ -36,9 +37,11 @@ type Suite struct {
 	Commit  string  `json:"commit"`
 	Date    string  `json:"date"`
 	Seconds float64 `json:"seconds"`
-	Nodes   int     `json:"nodes"`
-	Workers int     `json:"workers"`
-	Specs   []Spec  `json:"specs"`
+	// ParallelSeconds is the part of them in which several specs ran at once.
+	ParallelSeconds float64 `json:"parallelSeconds"`
+	Nodes           int     `json:"nodes"`
+	Workers         int     `json:"workers"`
+	Specs           []Spec  `json:"specs"`
 }
 
 type junit struct {
@@ -65,6 +68,7 @@ func readSuite(arguments []string) error {
 	flags.StringVar(&run.Commit, "commit", "", "commit that ran")
 	flags.StringVar(&run.Date, "date", "", "day of the run")
 	flags.Float64Var(&run.Seconds, "seconds", 0, "wall time")
+	flags.Float64Var(&run.ParallelSeconds, "parallel", 0, "wall time of the specs that ran at once")
 	flags.IntVar(&run.Nodes, "nodes", 1, "nodes of the cluster")
 	flags.IntVar(&run.Workers, "workers", 1, "specs at the same time")
 	if err := flags.Parse(arguments); err != nil {
@@ -243,7 +247,7 @@ func accept() error {
 	return os.WriteFile(passingFile, []byte(text), 0o644)
 }
 
-// listed gives the specs of a file, one name a line.
+// listed gives the lines of a file; of a list of specs, one name each.
 func listed(file string) ([]string, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {

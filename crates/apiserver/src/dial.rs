@@ -14,11 +14,14 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::server::Inner;
 
 /// The kubelet's port, where the node does not name another.
 const KUBELET_PORT: u16 = 10250;
+/// For the connection, and again for the handshake on it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most that is read of a kubelet's answer: a summary of a thousand pods is a tenth of it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -90,8 +93,19 @@ pub async fn connect(server: &Inner, to: &Address, security: Security) -> Result
         }
     };
     let name = ServerName::try_from(to.host.clone()).map_err(|error| failed(&error))?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(|error| failed(&error))?;
+    let stream = handshake(tls, name, stream).await.map_err(|error| failed(&error))?;
     Ok(Box::new(stream))
+}
+
+/// TLS on a connection, with whoever answers in time.
+pub async fn handshake(
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    stream: TcpStream,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let secured = tokio::time::timeout(CONNECT_TIMEOUT, TlsConnector::from(tls).connect(name, stream)).await;
+    secured
+        .unwrap_or_else(|_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "net/http: TLS handshake timeout")))
 }
 
 /// The body of a kubelet's answer to a GET; anything but 200 is an error.

@@ -10,7 +10,7 @@ use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DnType, DnValue, ExtendedKeyUsagePurpose as Usage, IsCa,
     Issuer, KeyPair, KeyUsagePurpose as Bit, SanType,
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
 
 use crate::pki::{Pair, Subject};
 
@@ -83,11 +83,19 @@ impl Request {
     /// Reads a request.
     ///
     /// # Errors
-    /// The text is no `CERTIFICATE REQUEST` in PEM, is malformed, or is not signed by the key it names.
+    /// The text is no `CERTIFICATE REQUEST` in PEM, is malformed, is not signed by the key it names, or its subject has
+    /// two values of one attribute: a certificate with one of them would be another than was asked for.
     pub fn read(pem: &[u8]) -> Result<Request, String> {
         let (_, block) = x509_parser::pem::parse_x509_pem(pem).map_err(|_| NO_REQUEST.to_string())?;
         if block.label != "CERTIFICATE REQUEST" {
             return Err(NO_REQUEST.into());
+        }
+        let (_, parsed) = X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+        let subject = &parsed.certification_request_info.subject;
+        let mut kinds: Vec<String> = subject.iter_attributes().map(|one| one.attr_type().to_id_string()).collect();
+        kinds.sort();
+        if let Some(twice) = kinds.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("the subject has several values of attribute {}, which is not supported", twice[0]));
         }
         let read = CertificateSigningRequestParams::from_der(&block.contents.as_slice().into());
         read.map(Request).map_err(|error| error.to_string())
@@ -233,6 +241,16 @@ mod tests {
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.key_usages = vec![Bit::KeyCertSign];
         params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn a_subject_that_cannot_be_kept_whole_is_refused() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationName, "dev");
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 10]), "ops");
+        let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+        let refused = Request::read(pem.as_bytes()).unwrap_err();
+        assert_eq!(refused, "the subject has several values of attribute 2.5.4.10, which is not supported");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use admit::UserInfo;
@@ -46,8 +45,8 @@ pub async fn connect(
         Err(_) => return Err(format!("dial tcp {address}: i/o timeout")),
     };
     let name = ServerName::try_from(service.host()).map_err(|error| error.to_string())?;
-    let connector = TlsConnector::from(tls(server, registered)?);
-    let stream = connector.connect(name, stream).await.map_err(|error| trust::in_gos_words(&error))?;
+    let stream =
+        dial::handshake(tls(server, registered)?, name, stream).await.map_err(|error| trust::in_gos_words(&error))?;
     Ok((stream, address.to_string()))
 }
 

@@ -88,7 +88,7 @@ pub fn plan(request: &CertificateSigningRequest, granted: &Question) -> Plan {
 /// Approves a server's certificate that a node asks for itself. Empty: the request is left to others.
 ///
 /// # Errors
-/// A name or an address in it is not, or not yet, the node's, or is another node's as well.
+/// A name or an address in it is not, or not yet, the node's, or is a service's or another node's as well.
 pub fn serving(
     request: &CertificateSigningRequest,
     authority: &dyn CertificateAuthority,
@@ -103,19 +103,29 @@ pub fn serving(
     {
         return Ok(Plan::default());
     }
-    let name = asked.common_name.trim_start_matches("system:node:");
+    let Some(name) = asked.common_name.strip_prefix("system:node:") else { return Ok(Plan::default()) };
     let node = cache.nodes.get("", name).ok_or_else(|| format!("there is no node {name:?} yet"))?;
     let own = addresses(&node);
-    let wanted: Vec<String> =
-        asked.dns_names.iter().cloned().chain(asked.ip_addresses.iter().map(ToString::to_string)).collect();
-    for address in &wanted {
-        if address != name && !own.contains(&address.as_str()) {
-            return Err(format!("{address} is no address of node {name:?}"));
-        }
+    // A node writes its own addresses: a name among them could be anybody's.
+    if let Some(other) = asked.dns_names.iter().find(|other| *other != name) {
+        return Err(format!("{other} is no name of node {name:?}"));
+    }
+    let wanted: Vec<String> = asked.ip_addresses.iter().map(ToString::to_string).collect();
+    if let Some(address) = wanted.iter().find(|address| !own.contains(&address.as_str())) {
+        return Err(format!("{address} is no address of node {name:?}"));
+    }
+    let of_service = |address: &&String| {
+        cache.services.all().iter().any(|service| {
+            let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+            addresses.chain(service.spec.iter().flat_map(|spec| &spec.cluster_ip)).any(|ip| ip == *address)
+        })
+    };
+    if let Some(address) = wanted.iter().find(of_service) {
+        return Err(format!("{address} is a service's address"));
     }
     for other in cache.nodes.all().iter().filter(|other| meta::name(&other.metadata) != name) {
         let of_other = addresses(other);
-        let taken = |address: &&String| of_other.contains(&address.as_str()) || meta::name(&other.metadata) == *address;
+        let taken = |address: &&String| of_other.contains(&address.as_str());
         if let Some(address) = wanted.iter().find(taken) {
             return Err(format!("{address} is of node {:?} as well", meta::name(&other.metadata)));
         }
@@ -198,7 +208,9 @@ mod tests {
     fn a_node_serves_under_its_own_addresses_alone() {
         let cache = Cache::default();
         for (name, address) in [("n", "10.0.0.1"), ("other", "10.0.0.2")] {
-            let addresses = json!([{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}]);
+            let claimed = json!({"type": "ExternalIP", "address": "10.96.0.1"});
+            let addresses =
+                json!([{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}, claimed]);
             let node = json!({"metadata": {"name": name}, "status": {"addresses": addresses}});
             cache.nodes.apply_json(&node.to_string(), crate::cache::Source::Watch).unwrap();
         }
@@ -214,8 +226,11 @@ mod tests {
             serving(&request, &Asks(asked), &cache).map(|plan| !plan.actions.is_empty())
         };
         assert_eq!(judged("system:node:n", &["n"], &["10.0.0.1"]), Ok(true));
-        assert_eq!(judged("system:node:n", &["localhost"], &[]), Err("localhost is no address of node \"n\"".into()));
+        assert_eq!(judged("system:node:n", &["localhost"], &[]), Err("localhost is no name of node \"n\"".into()));
         assert_eq!(judged("system:node:n", &[], &["10.0.0.2"]), Err("10.0.0.2 is no address of node \"n\"".into()));
+        let service = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.96.0.1"}});
+        cache.services.apply_json(&service.to_string(), crate::cache::Source::Watch).unwrap();
+        assert_eq!(judged("system:node:n", &[], &["10.96.0.1"]), Err("10.96.0.1 is a service's address".into()));
         // Others' requests, and those for nothing, are others' to judge.
         assert_eq!(judged("system:node:other", &["n"], &[]), Ok(false));
         assert_eq!(judged("system:node:n", &[], &[]), Ok(false));

@@ -27,11 +27,14 @@ use crate::remote::{Remote, Shown};
 
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 const SERVING_SIGNER: &str = "kubernetes.io/kubelet-serving";
-/// A request that nobody has signed by then is given up, and another made.
-const SIGNED_WITHIN: Duration = Duration::from_secs(60);
+/// A first request that nobody has signed by then is given up: somebody waits for the answer.
+const FIRST_SIGNED_WITHIN: Duration = Duration::from_secs(60);
+/// A later request that nobody has signed by then is given up, and another made.
+const SIGNED_WITHIN: Duration = Duration::from_secs(15 * 60);
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How soon a request that failed is made again.
+/// How soon a request that failed is made again; twice as late after every further failure.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
+const AGAIN_MOST: Duration = Duration::from_secs(5 * 60);
 /// How often the certificates are looked at, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -82,8 +85,10 @@ fn shown_by(node: &str, pair: Pair) -> impl Fn(&UserInfo) -> anyhow::Result<Show
 /// Asks for the first client certificate with a token's rights, and keeps it with the cluster's authority.
 pub async fn obtain(settings: &Settings, client: &Client, authority: &str) -> anyhow::Result<()> {
     make_private_dir(&settings.data.join("pki"))?;
-    let pem =
-        Wanted::client(settings).ask(client).await.context("the cluster does not give this node a certificate")?;
+    let pem = Wanted::client(settings)
+        .ask(client, FIRST_SIGNED_WITHIN)
+        .await
+        .context("the cluster does not give this node a certificate")?;
     write_file(&Identity::authority_path(settings), authority.as_bytes(), 0o644)?;
     write_file(&Identity::client_path(settings), pem.as_bytes(), 0o600)?;
     Ok(())
@@ -155,15 +160,23 @@ impl Identity {
         remote: Arc<Remote>,
         stop: CancellationToken,
     ) -> (&'static str, anyhow::Result<()>) {
+        let mut again = AGAIN_AFTER;
         loop {
-            let wait = match self.renew(&client, &remote).await {
+            let renewed = tokio::select! {
+                () = stop.cancelled() => return ("certificates", Ok(())),
+                renewed = self.renew(&client, &remote) => renewed,
+            };
+            let wait = match renewed {
                 Ok(()) => {
+                    again = AGAIN_AFTER;
                     let due = self.client.due().min(self.server.due()).duration_since(Timestamp::now());
                     Duration::try_from(due).unwrap_or_default().clamp(AGAIN_AFTER, LOOK_EVERY)
                 }
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "certificates not renewed, trying again");
-                    AGAIN_AFTER
+                    let wait = again;
+                    again = (again * 2).min(AGAIN_MOST);
+                    wait
                 }
             };
             tokio::select! {
@@ -175,14 +188,14 @@ impl Identity {
 
     async fn renew(&mut self, client: &Client, remote: &Remote) -> anyhow::Result<()> {
         if self.client.due() <= Timestamp::now() {
-            let pem = Wanted::client(&self.settings).ask(client).await.context("client certificate")?;
+            let pem = Wanted::client(&self.settings).ask(client, SIGNED_WITHIN).await.context("client certificate")?;
             write_file(&Identity::client_path(&self.settings), pem.as_bytes(), 0o600)?;
             remote.renew(shown_by(&self.settings.node_name, pair(&pem)))?;
             self.client = Held { pem: Some(pem), since: Timestamp::now() };
             tracing::info!("client certificate renewed");
         }
         if self.server.due() <= Timestamp::now() {
-            let pem = Wanted::server(&self.settings).ask(client).await.context("serving certificate")?;
+            let pem = Wanted::server(&self.settings).ask(client, SIGNED_WITHIN).await.context("serving certificate")?;
             write_file(&Identity::server_path(&self.settings), pem.as_bytes(), 0o600)?;
             self.serving.renew(&pair(&pem))?;
             self.served.send_replace(true);
@@ -211,7 +224,7 @@ impl Wanted<'_> {
     }
 
     /// The certificate and its key, PEM in one.
-    async fn ask(&self, client: &Client) -> anyhow::Result<String> {
+    async fn ask(&self, client: &Client, within: Duration) -> anyhow::Result<String> {
         let name = &self.settings.node_name;
         let user = format!("system:node:{name}");
         let subject = Subject { user: &user, group: Some("system:nodes") };
@@ -234,9 +247,9 @@ impl Wanted<'_> {
         let created =
             requests.create(&PostParams::default(), &request).await.context("cannot make a signing request")?;
         let name = created.metadata.name.context("a signing request without a name")?;
-        let signed = tokio::time::timeout(SIGNED_WITHIN, signed(&requests, &name)).await;
+        let signed = tokio::time::timeout(within, signed(&requests, &name)).await;
         let certificate = signed.with_context(|| {
-            format!("nobody has signed {name} within {SIGNED_WITHIN:?}: see `kubectl describe csr {name}`")
+            format!("nobody has signed {name} within {within:?}: see `kubectl describe csr {name}`")
         })??;
         Ok(format!("{}\n{}", certificate.trim_end(), made.key))
     }

@@ -9,6 +9,7 @@ use bootstrap::pki::{Names, Pki, Renewable, Subject};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::etcd;
 use crate::config::Settings;
 use crate::progress::Progress;
 use crate::remote::{Remote, Shown};
@@ -25,6 +26,8 @@ pub struct Certificates {
     pub kubelet: Arc<Renewable>,
     pub apiserver_kubelet_client: Arc<Renewable>,
     pub front_proxy_client: Arc<Renewable>,
+    /// For the store, where it is served.
+    pub etcd: Option<etcd::Credentials>,
     /// The API server that takes the place of ours, if there is one.
     pub remote: Option<Arc<Remote>>,
     settings: Settings,
@@ -39,6 +42,7 @@ impl Certificates {
         let remote = |server| Remote::new(server, &pki.ca.certificate, shown_by(&pki));
         Ok(Self {
             remote: settings.api_server.as_deref().map(remote),
+            etcd: settings.etcd.map(|_| etcd::Credentials::ensure(settings, Timestamp::now())).transpose()?,
             apiserver: Renewable::new(&pki.apiserver)?,
             kubelet: Renewable::new(&pki.kubelet)?,
             apiserver_kubelet_client: Renewable::new(&pki.apiserver_kubelet_client)?,
@@ -95,6 +99,9 @@ impl Certificates {
         self.kubelet.renew(&pki.kubelet)?;
         self.apiserver_kubelet_client.renew(&pki.apiserver_kubelet_client)?;
         self.front_proxy_client.renew(&pki.front_proxy_client)?;
+        if let Some(etcd) = &self.etcd {
+            etcd.renew(&self.settings, now)?;
+        }
         *clients_owed = if owed_before || !pki.made.is_empty() {
             if let Some(remote) = &self.remote {
                 remote.renew(shown_by(&pki))?;
@@ -164,5 +171,25 @@ mod tests {
         std::fs::remove_file(&settings.kubeconfig).unwrap();
         assert!(certificates.renew(late, &mut owed).unwrap().is_empty());
         assert!(!owed && !settings.kubeconfig.exists(), "what was not owed was written");
+    }
+
+    #[test]
+    fn the_stores_certificate_is_renewed_with_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            data_dir: Some(dir.path().join("data")),
+            kubeconfig: Some(dir.path().join("admin.conf")),
+            node_name: Some("n".to_owned()),
+            no_merge_kubeconfig: true,
+            etcd_bind_address: Some("127.0.0.1:0".parse().unwrap()),
+            ..Options::default()
+        };
+        let settings = options.resolve().unwrap();
+        let certificates = Certificates::ensure(&settings, &Progress::new()).unwrap();
+        let on_disk = || std::fs::read_to_string(settings.data.join("pki/etcd/server.crt")).unwrap();
+        let first = on_disk();
+        let expiry = bootstrap::csr::expires(first.as_bytes()).unwrap();
+        certificates.renew(expiry, &mut false).unwrap();
+        assert!(bootstrap::csr::expires(on_disk().as_bytes()).unwrap() > expiry);
     }
 }

@@ -56,8 +56,8 @@ pub async fn start(
         .with_context(|| format!("cannot open the store in {}", directory.display()))?;
     progress.done("store", format_args!("revision {}", store.status().await?.revision));
     let store = Arc::new(store);
-    if let Some(address) = settings.etcd {
-        super::etcd::start(settings, address, store.clone(), stop.clone()).await?;
+    if let (Some(address), Some(credentials)) = (settings.etcd, &certificates.etcd) {
+        super::etcd::start(credentials, address, store.clone(), stop.clone()).await?;
         progress.done("etcd", format_args!("https://{address}"));
     }
     let server = ApiServer::new(apiserver::Config { sync_times, ..config(settings, certificates, journal) }, store)

@@ -18,27 +18,44 @@ use tokio_util::sync::CancellationToken;
 use super::certificates;
 use crate::config::Settings;
 
+/// What the store serves with.
+pub struct Credentials {
+    authority: String,
+    server: Arc<Renewable>,
+}
+
+impl Credentials {
+    pub fn ensure(settings: &Settings, now: Timestamp) -> anyhow::Result<Credentials> {
+        let pki = ensure(settings, now)?;
+        Ok(Credentials { authority: pki.ca.certificate, server: Renewable::new(&pki.server)? })
+    }
+
+    /// Takes up what is on disk, after what is old was made anew.
+    pub fn renew(&self, settings: &Settings, now: Timestamp) -> anyhow::Result<()> {
+        Ok(self.server.renew(&ensure(settings, now)?.server)?)
+    }
+}
+
+fn ensure(settings: &Settings, now: Timestamp) -> anyhow::Result<EtcdPki> {
+    let directory = settings.data.join("pki");
+    Ok(EtcdPki::ensure(&directory, &certificates::names(settings), settings.certificate_validity, now)?)
+}
+
 /// Serves the store at `address`, to clients that the store's own authority vouches for.
 pub async fn start(
-    settings: &Settings,
+    credentials: &Credentials,
     address: SocketAddr,
     store: Arc<dyn Store>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let pki = EtcdPki::ensure(
-        &settings.data.join("pki"),
-        &certificates::names(settings),
-        settings.certificate_validity,
-        Timestamp::now(),
-    )?;
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot serve the store on {address}"))?;
-    tokio::spawn(store::etcd::serve(store, listener, Arc::new(tls(&pki)?), stop));
+    tokio::spawn(store::etcd::serve(store, listener, Arc::new(tls(credentials)?), stop));
     Ok(())
 }
 
-fn tls(pki: &EtcdPki) -> anyhow::Result<ServerConfig> {
+fn tls(credentials: &Credentials) -> anyhow::Result<ServerConfig> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pki.ca.certificate.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(credentials.authority.as_bytes()) {
         roots.add(certificate?)?;
     }
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
@@ -46,7 +63,7 @@ fn tls(pki: &EtcdPki) -> anyhow::Result<ServerConfig> {
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(clients)
-        .with_cert_resolver(Renewable::new(&pki.server)?);
+        .with_cert_resolver(credentials.server.clone());
     tls.alpn_protocols = vec![b"h2".to_vec()];
     Ok(tls)
 }

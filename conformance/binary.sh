@@ -1,0 +1,8 @@
+# Sourced by the runners. Installs what building and testing need, and sets $windlass: the binary of $WINDLASS, or a release
+# build of this tree.
+../scripts/packages.sh build test
+windlass=${WINDLASS:-}
+if [ -z "$windlass" ]; then
+  (cd .. && cargo build --release --locked --package windlass)
+  windlass=$(cd .. && realpath "${CARGO_TARGET_DIR:-target}")/x86_64-unknown-linux-gnu/release/windlass
+fi
