@@ -17,10 +17,19 @@ type script struct {
 	steps      []step
 }
 
-// alive says whether the script leaves objects about while it runs.
-func (script script) alive() bool {
-	return script.area == "lives" || strings.HasPrefix(script.area, "by hand")
+// phase says when the script runs. What leaves objects about while it runs is seen by everything else: it comes later,
+// and what may be of the same name later still.
+func (script script) phase() int {
+	switch {
+	case script.area == packedLives || script.area == protobufByHand:
+		return 2
+	case script.area == "lives" || strings.HasPrefix(script.area, "by hand"):
+		return 1
+	}
+	return 0
 }
+
+const phases = 3
 
 // resource is one that the reference serves.
 type resource struct {
@@ -129,7 +138,11 @@ func batteries(reference *server) ([]script, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(all, whole, byHand()), nil
+	packed, err := protobufs(resources, filled)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(all, whole, byHand(), packed), nil
 }
 
 // testdata answers the directory of upstream's filled objects.

@@ -61,11 +61,9 @@ func run() error {
 		scripts = kept
 	}
 	outcomes := runScript(servers, setUp())
-	// What lives is seen by everything else: it comes last.
-	for _, lives := range []bool{false, true} {
-		phase := slices.Clone(scripts)
-		phase = slices.DeleteFunc(phase, func(script script) bool { return script.alive() != lives })
-		outcomes = append(outcomes, compare(servers, phase)...)
+	for phase := range phases {
+		now := slices.DeleteFunc(slices.Clone(scripts), func(script script) bool { return script.phase() != phase })
+		outcomes = append(outcomes, compare(servers, now)...)
 	}
 	if *answers != "" {
 		if err := writeAnswers(*answers, outcomes); err != nil {

@@ -147,6 +147,9 @@ func normalBody(contentType string, body []byte) string {
 			body = converted
 		}
 	}
+	if strings.HasPrefix(contentType, protobufType) {
+		body = unpack(contentType, body)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
 	var lines []string

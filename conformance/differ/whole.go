@@ -35,6 +35,7 @@ func wholeObjects(resources []resource) ([]script, error) {
 		resource := resources[index]
 		name := resource.String() + " " + whole["metadata"].(object)["name"].(string)
 		all = append(all, script{area: "lives", name: name + " life", steps: life(resource, whole)})
+		all = append(all, script{area: packedLives, name: name + " life", steps: inProtobuf(life(resource, renamed(whole)))})
 		for _, mutated := range mutations(whole) {
 			all = append(all, script{area: "leaves", name: name + " leaf", steps: []step{
 				post(mutated.what, resource.collection()+"?dryRun=All", mutated.object),
