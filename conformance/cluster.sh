@@ -98,20 +98,28 @@ YAML
   await ready_nodes "$nodes"
 }
 
+# Ends a program that was started: by a signal that it may heed, and if it does not, by one that it cannot.
+end() { # PROCESS
+  local tried
+  kill "$1" 2>/dev/null || return 0
+  for tried in {1..50}; do
+    kill -0 "$1" 2>/dev/null || return 0
+    sleep 0.2
+  done
+  kill -KILL "$1" 2>/dev/null || true
+}
+
 # Takes away everything that was started.
 stop_cluster() {
   local at
+  # The latest first, as one may need another to end.
+  for ((at = ${#started[@]} - 1; at >= 0; at--)); do end "${started[at]}"; done
   if [ -n "${second:-}" ]; then
     there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || tail -n 5 "$work/join.log"
   fi
   if [ -n "${node:-}" ]; then
     "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1 || tail -n 5 "$work/up.log"
   fi
-  # The latest first, as one may need another to end.
-  for ((at = ${#started[@]} - 1; at >= 0; at--)); do
-    kill -"${ended_by:-TERM}" "${started[at]}" 2>/dev/null || true
-    wait "${started[at]}" || true
-  done
   [ -z "${registry:-}" ] || kill "$registry" 2>/dev/null || true
   wait
   [ "$nodes" = 1 ] || ../scripts/host.sh down "$host"

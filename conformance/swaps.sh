@@ -138,10 +138,9 @@ beside_kube-proxy() {
     --metrics-bind-address "127.0.0.1:${ports}249" --conntrack-max-per-core 0
 }
 
-# In namespaces of its own, which end with their first process and that with unshare, which no other signal reaches.
+# In namespaces of its own, which end with their first process, as that does with unshare.
 beside_kubelet() {
   local user=system:node:$cluster
-  ended_by=KILL
   kubeconfig "$user" system:nodes >/dev/null
   run unshare --mount --pid --fork --kill-child --mount-proc ./kubelet.sh "$work" "$work/$user.conf" "$cluster" \
     "${cluster_range%.*.*}.0.0/24" "${service_range%.*.*}.0.10" "$registry_address" "${ports}250"

@@ -81,6 +81,9 @@ struct Reader {
     pending: Vec<u8>,
     wanted: Wanted,
     left: Option<usize>,
+    /// How many lines may still be read: what is written after the last ones were counted is not among them, unless they
+    /// are followed.
+    lines_left: Option<u64>,
     /// The last line that was written ended; the next one gets its time.
     at_line_start: bool,
 }
@@ -94,11 +97,12 @@ impl Reader {
         }
         let inode = file.metadata()?.ino();
         let left = wanted.limit_bytes;
-        Ok(Reader { file, inode, pending: Vec::new(), wanted: wanted.clone(), left, at_line_start: true })
+        let lines_left = wanted.tail_lines.filter(|_| !wanted.follow);
+        Ok(Reader { file, inode, pending: Vec::new(), wanted: wanted.clone(), left, lines_left, at_line_start: true })
     }
 
     fn is_exhausted(&self) -> bool {
-        self.left == Some(0)
+        self.left == Some(0) || self.lines_left == Some(0)
     }
 
     /// The next piece of output, perhaps empty; `None` at the end of the file.
@@ -113,8 +117,10 @@ impl Reader {
         let rest = self.pending.split_off(end + 1);
         let lines = std::mem::replace(&mut self.pending, rest);
         let mut out = Vec::with_capacity(lines.len());
-        for line in lines.split(|byte| *byte == b'\n').filter_map(parse) {
+        let readable = self.lines_left.map_or(usize::MAX, |lines| usize::try_from(lines).unwrap_or(usize::MAX));
+        for line in lines.split(|byte| *byte == b'\n').filter_map(parse).take(readable) {
             self.put(&line, &mut out);
+            self.lines_left = self.lines_left.map(|lines| lines - 1);
         }
         if let Some(left) = &mut self.left {
             out.truncate(*left);
@@ -208,6 +214,21 @@ mod tests {
         assert_eq!(read(&log, Wanted { since, ..none() }).await, "two\nthree\n");
         let timed = read(&log, Wanted { timestamps: true, ..none() }).await;
         assert_eq!(timed.lines().last().unwrap(), "2026-11-22T19:00:02Z three");
+    }
+
+    #[test]
+    fn what_is_written_after_the_last_lines_were_found_is_not_among_them() {
+        let opened = |follow, lines| {
+            let log = Log::new("tail", LINES);
+            let wanted = Wanted { tail_lines: Some(lines), follow, ..Wanted::default() };
+            let mut reader = Reader::open(&log.0, &wanted).unwrap();
+            let mut file = File::options().append(true).open(&log.0).unwrap();
+            file.write_all(b"2026-11-22T19:00:04Z stdout F late\n").unwrap();
+            (reader.next().unwrap().unwrap(), reader.is_exhausted())
+        };
+        assert_eq!(opened(false, 1), ("ee\n".into(), true));
+        assert_eq!(opened(false, 0), ("".into(), true));
+        assert_eq!(opened(true, 1), ("ee\nlate\n".into(), false));
     }
 
     #[tokio::test]
