@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"sigs.k8s.io/yaml"
 )
 
 // script is a sequence of requests that depend on one another; scripts do not.
@@ -130,7 +132,11 @@ func batteries(reference *server) ([]script, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []script{discoveryScript(resources)}
+	published, err := openAPIScript(reference)
+	if err != nil {
+		return nil, err
+	}
+	all := []script{discoveryScript(resources), published}
 	for _, resource := range resources {
 		all = append(all, everyResource(resource, filled)...)
 	}
@@ -309,7 +315,12 @@ func creates(resource resource, filled string) []step {
 		var whole object
 		if json.Unmarshal(content, &whole) == nil {
 			whole["metadata"] = object{"name": "filled"}
-			steps = append(steps, post("every field filled", dry, whole), post("every field filled, strict", dry+"&fieldValidation=Strict", whole))
+			inYAML, err := yaml.Marshal(whole)
+			if err != nil {
+				panic(err)
+			}
+			steps = append(steps, post("every field filled", dry, whole), post("every field filled, strict", dry+"&fieldValidation=Strict", whole),
+				step{what: "every field filled, in YAML", method: "POST", path: dry, contentType: "application/yaml", accept: "application/yaml", body: inYAML})
 		}
 	}
 	return steps

@@ -211,8 +211,9 @@ func watches() script {
 			remove("", maps+"/"+name),
 		}
 	}
+	// Long enough for all of it on a busy machine.
 	watch := func(what, name, query, accept string) step {
-		return step{what: what, method: "GET", path: maps + "?watch=1&timeoutSeconds=2&" + query, accept: accept, meanwhile: life(name)}
+		return step{what: what, method: "GET", path: maps + "?watch=1&timeoutSeconds=6&" + query, accept: accept, meanwhile: life(name)}
 	}
 	return script{area: "by hand: watches", name: "watch", steps: []step{
 		post("an object", maps, settings("still", "still")),

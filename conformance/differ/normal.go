@@ -25,6 +25,7 @@ var moving = []struct {
 	{regexp.MustCompile(`([nN]odePort\W+)\d+`), "${1}PORT"},
 	// The file that makes the scheme, as the build calls it.
 	{regexp.MustCompile(`scheme \\?"[\w./]+:\d+\\?"`), "SCHEME"},
+	{regexp.MustCompile(`\?hash=[0-9A-F]+`), "?hash=HASH"},
 	{regexp.MustCompile(`https://127\.0\.0\.1:\d+`), "SERVER"},
 	{regexp.MustCompile(`\bkube-api-access-[a-z0-9]{5}\b`), "kube-api-access-SUFFIX"},
 	{regexp.MustCompile(`\b(\d+):3[0-2]\d{3}/`), "$1:PORT/"},
@@ -53,7 +54,8 @@ func normal(value any) any {
 	case map[string]any:
 		generated, _ := value["generateName"].(string)
 		for key, member := range value {
-			if instead, ok := hidden[key]; ok && member != nil && member != "" && member != "0" && member != "None" {
+			_, described := member.(map[string]any)
+			if instead, ok := hidden[key]; ok && !described && member != nil && member != "" && member != "0" && member != "None" {
 				value[key] = instead
 				continue
 			}
@@ -68,6 +70,9 @@ func normal(value any) any {
 		}
 		if message, ok := value["message"].(string); ok && value["kind"] == "Status" {
 			value["message"] = normalMessage(message)
+		}
+		if value["openapi"] != nil || value["swagger"] != nil {
+			return withoutProse(value)
 		}
 		return value
 	case []any:

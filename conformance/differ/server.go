@@ -34,7 +34,8 @@ type step struct {
 	until *regexp.Regexp
 }
 
-const patience = 5 * time.Second
+// patience is only used up where a server never says what is awaited.
+const patience = 30 * time.Second
 
 type answer struct {
 	status int

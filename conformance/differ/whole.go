@@ -56,6 +56,13 @@ func setUp() script {
 	}}
 }
 
+// settledBy is what the server itself says of a new object a while later, by its kind.
+var settledBy = map[string]string{
+	"CustomResourceDefinition": `"type":"Established","status":"True"`,
+	"FlowSchema":               `"type":"Dangling"`,
+	"APIService":               `"type":"Available"`,
+}
+
 // life takes an object through creation, reads, writes of every kind and deletion.
 func life(resource resource, whole object) []step {
 	collection := resource.collection()
@@ -69,8 +76,8 @@ func life(resource resource, whole object) []step {
 	}
 	labels := func(value any) object { return object{"metadata": object{"labels": object{"step": value}}} }
 	settled := get("get", path)
-	if resource.kind == "CustomResourceDefinition" {
-		settled.until = regexp.MustCompile(`"type":"Established","status":"True"`)
+	if said := settledBy[resource.kind]; said != "" {
+		settled.until = regexp.MustCompile(said)
 	}
 	minimal := object{"apiVersion": whole["apiVersion"], "kind": whole["kind"], "metadata": object{"name": name, "labels": object{"applied": "yes"}}}
 	return []step{

@@ -51,6 +51,25 @@ fn has_cluster_ip(service: &Value) -> bool {
     text(service, "type") != "ExternalName"
 }
 
+/// Fills in the address families and the policy about them. A headless service whose endpoints others write may have both
+/// families, whatever the cluster has. `kubernetes/kubernetes pkg/registry/core/service/storage/alloc.go`.
+fn set_families(service: &mut Value) {
+    let selects = service.pointer("/spec/selector").and_then(Value::as_object).is_some_and(|labels| !labels.is_empty());
+    let free = text(service, "clusterIP") == "None" && !selects;
+    if service.pointer("/spec/ipFamilyPolicy").is_none() {
+        let policy = if free { "RequireDualStack" } else { "SingleStack" };
+        object::put(service, &["spec", "ipFamilyPolicy"], json!(policy));
+    }
+    let mut families = service.pointer("/spec/ipFamilies").and_then(Value::as_array).cloned().unwrap_or_default();
+    if families.is_empty() {
+        families.push(json!("IPv4"));
+    }
+    if free && families.len() == 1 && text(service, "ipFamilyPolicy") != "SingleStack" {
+        families.push(json!(if families[0] == "IPv4" { "IPv6" } else { "IPv4" }));
+    }
+    object::put(service, &["spec", "ipFamilies"], Value::Array(families));
+}
+
 fn has_node_ports(service: &Value) -> bool {
     match text(service, "type") {
         "NodePort" => true,
@@ -136,13 +155,7 @@ impl Allocator {
             }
             return;
         }
-        let families = || json!(["IPv4"]);
-        if new.pointer("/spec/ipFamilies").is_none() {
-            object::put(new, &["spec", "ipFamilies"], families());
-        }
-        if new.pointer("/spec/ipFamilyPolicy").is_none() {
-            object::put(new, &["spec", "ipFamilyPolicy"], json!("SingleStack"));
-        }
+        set_families(new);
         let mut wanted = text(new, "clusterIP").to_owned();
         if wanted.is_empty() {
             wanted = new.pointer("/spec/clusterIPs/0").and_then(Value::as_str).unwrap_or_default().to_owned();

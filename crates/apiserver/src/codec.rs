@@ -158,15 +158,13 @@ pub fn typed(payload: &Payload, definition: &'static str, or: &[&str]) -> Result
     }
     let accepted = given_version.is_empty() || given_version == expected || or.contains(&given_version);
     if !accepted && registered::is_registered(given_version, kind) {
-        return Err(mismatch(given_version, &expected));
+        return Err(Status::bad_request(mismatch(given_version, &expected)));
     }
     as_type(payload, definition)?.map_err(|error| words(kind, &expected, &error.to_string()))
 }
 
-fn mismatch(given: &str, expected: &str) -> Status {
-    Status::bad_request(format!(
-        "the API version in the data ({given}) does not match the expected API version ({expected})"
-    ))
+fn mismatch(given: &str, expected: &str) -> String {
+    format!("the API version in the data ({given}) does not match the expected API version ({expected})")
 }
 
 /// An object of the request's kind: checked, defaulted, its fields validated as asked.
@@ -187,7 +185,9 @@ pub fn decode(cx: &Cx, payload: &Payload, validation: FieldValidation) -> Result
     if let Some(words) = unreadable_kind(&head.value) {
         return Err(unrecognized(&unparsed(&words)));
     }
-    check_kind(cx, &head.value)?;
+    if let Err(other) = check_kind(cx, &head.value) {
+        return Err(other.of_body(cx));
+    }
     let decoded = match schema {
         None => Ok(head),
         Some(schema) => parse(payload, Some(&schema), (&version, kind))?,
@@ -199,8 +199,8 @@ pub fn decode(cx: &Cx, payload: &Payload, validation: FieldValidation) -> Result
 
 /// The same for a tree that a patch has made; `patch` is what a refusal shows.
 pub fn check(cx: &Cx, value: Value, patch: &Value, validation: FieldValidation) -> Result<Value, Status> {
-    check_kind(cx, &value)?;
     let refuse = |words: &str| machinery::patch::undecodable(patch, words);
+    check_kind(cx, &value).map_err(|other| refuse(&other.words))?;
     let decoded = match built_in_schema(cx) {
         None => Decoded { value, problems: Vec::new() },
         Some(schema) => decode::value(value, &schema).map_err(|error| refuse(&error.to_string()))?,
@@ -263,8 +263,26 @@ fn summary(bytes: &[u8]) -> String {
     }
 }
 
-/// `kubernetes/apiserver pkg/endpoints/handlers/create.go: the body must be of the resource's own version and kind`.
-fn check_kind(cx: &Cx, value: &Value) -> Result<(), Status> {
+/// A body of another kind or version than the resource's.
+struct OtherKind {
+    kind: String,
+    version: String,
+    words: String,
+    /// It is of the resource's kind, in another of its versions.
+    known_version: bool,
+}
+
+impl OtherKind {
+    /// `kubernetes/apiserver pkg/endpoints/handlers/create.go: the body must be of the resource's own version and kind`.
+    fn of_body(self, cx: &Cx) -> Status {
+        match self.known_version {
+            true => Status::bad_request(self.words),
+            false => unreadable(cx, &(self.kind, self.version), &self.words),
+        }
+    }
+}
+
+fn check_kind(cx: &Cx, value: &Value) -> Result<(), OtherKind> {
     let (version, kind) = (cx.kind.api_version(), cx.kind.names.kind.to_string());
     let given_version = Some(object::api_version(value)).filter(|text| !text.is_empty()).unwrap_or(&version);
     let given_kind = Some(object::kind(value)).filter(|text| !text.is_empty()).unwrap_or(&kind);
@@ -275,18 +293,20 @@ fn check_kind(cx: &Cx, value: &Value) -> Result<(), Status> {
     let (group, bare) = given_version.rsplit_once('/').unwrap_or(("", given_version));
     let known =
         catalog.by_kind(group, bare, given_kind).is_some() || registered::is_registered(given_version, given_kind);
-    if given_kind == kind && known {
-        return Err(mismatch(given_version, &version));
-    }
-    let words = if known {
-        format!(
+    let words = match (known, given_kind == kind) {
+        (true, true) => mismatch(given_version, &version),
+        (true, false) => format!(
             "converting ({bare}.{given_kind}) to ({}.{kind}): unknown conversion",
             if cx.kind.group.is_empty() { "core" } else { &cx.kind.group }
-        )
-    } else {
-        format!(
+        ),
+        (false, _) => format!(
             "no kind {given_kind:?} is registered for version {given_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        )
+        ),
     };
-    Err(unreadable(cx, &(given_kind.to_owned(), bare.to_owned()), &words))
+    Err(OtherKind {
+        kind: given_kind.to_owned(),
+        version: bare.to_owned(),
+        words,
+        known_version: known && given_kind == kind,
+    })
 }

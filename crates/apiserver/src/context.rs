@@ -80,8 +80,9 @@ impl Cx {
         registry::group_resource(&self.kind)
     }
 
+    /// What failures name: the kind in the group that it is kept in, where two groups serve it.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind::new(self.kind.group.as_ref(), self.kind.names.kind.as_ref())
+        GroupKind::new(self.kind.storage_version.0.as_ref(), self.kind.names.kind.as_ref())
     }
 
     pub fn not_found(&self) -> Status {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kinds::apiextensions::custom_resource_definition::FINALIZER;
 use kinds::kind::SchemaSource;
 use kinds::{Kind, Subresource};
 use machinery::field::Path;
@@ -22,7 +23,6 @@ use crate::strategy::{Part, seconds};
 use crate::verbs::delete;
 use crate::verbs::write::{self, Tracking, Update};
 
-const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 /// How soon a definition under deletion is looked at again while its objects go.
 const CLEANUP_EVERY: Duration = Duration::from_millis(100);
 
@@ -141,7 +141,7 @@ fn name_conflict(server: &Inner, definition: &Value, all: &[Value]) -> Option<(&
     built_in.next().map(|kind| ("PluralConflict", format!("{:?} is already in use", kind.names.plural)))
 }
 
-/// NamesAccepted, Established, the accepted names, the stored versions, and the finalizer that holds it later.
+/// NamesAccepted, Established, the accepted names, and the stored versions.
 async fn accept(server: &Arc<Inner>, kind: &Arc<Kind>, definition: &Value, all: &[Value]) -> Result<(), Status> {
     let conflict = name_conflict(server, definition, all);
     let cx = internal(server, kind, object::name(definition));
@@ -187,19 +187,6 @@ async fn accept(server: &Arc<Inner>, kind: &Arc<Kind>, definition: &Value, all: 
         write::update(&cx, &how, |old| {
             let mut new = old.value.clone();
             new["status"] = wanted["status"].clone();
-            Ok(new)
-        })
-        .await?;
-    }
-    if !object::finalizers(definition).any(|finalizer| finalizer == FINALIZER) {
-        let how = Update { part: Part::Whole, options: &options, tracking: Tracking::Update, unconditional: true };
-        write::update(&cx, &how, |old| {
-            let mut new = old.value.clone();
-            let finalizers: Vec<String> =
-                object::finalizers(&new).map(str::to_owned).filter(|known| known != FINALIZER).collect();
-            if !object::is_being_deleted(&new) {
-                object::set_finalizers(&mut new, finalizers.into_iter().chain([FINALIZER.to_owned()]));
-            }
             Ok(new)
         })
         .await?;

@@ -10,7 +10,7 @@ use machinery::status::Status;
 use crate::context::{Cx, Payload};
 use crate::http::{self as wire, Body, HttpResponse};
 use crate::negotiate::{Accept, Endpoint};
-use crate::query::Query;
+use crate::query::{ListOptions, Query};
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::strategy::Part;
@@ -134,6 +134,10 @@ async fn verb(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
                 Some(source) => computed::list(cx, source).await,
                 None => verbs::list::list(cx).await,
             }
+        }
+        ("watch", _) if cx.kind.verbs.has(Verbs::LIST) && !cx.kind.verbs.has(Verbs::WATCH) => {
+            ListOptions::parse(&cx.query, true)?;
+            Err(Status::method_not_supported(&cx.resource(), "watch"))
         }
         ("watch", _) => has(Verbs::WATCH).map(|()| verbs::watch::watch(cx))?.await,
         ("update", true) => has(Verbs::UPDATE).map(|()| verbs::update::update(cx, payload, Part::Whole))?.await,

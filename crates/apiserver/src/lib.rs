@@ -19,6 +19,7 @@ mod computed;
 mod context;
 mod conversion;
 mod crd;
+mod dangling;
 mod dial;
 mod discovery;
 mod dispatch;

@@ -15,7 +15,9 @@ use crate::authn::token;
 use crate::context::{Cx, Payload};
 use crate::http::HttpResponse;
 use crate::negotiate::Shape;
-use crate::{authz, codec, respond};
+use crate::strategy::Part;
+use crate::verbs::write;
+use crate::{authz, codec, managed, respond};
 
 pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> {
     if cx.accept.shape != Shape::Whole {
@@ -24,7 +26,8 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
     }
     let options = crate::query::WriteOptions::parse(&cx.query, cx.user_agent(), &cx.info.verb)?;
     let mut review = codec::decode(cx, payload, options.field_validation)?;
-    object::metadata_mut(&mut review).entry("creationTimestamp").or_insert(Value::Null);
+    write::check_namespace(cx, &mut review)?;
+    managed::record(cx, &mut review, None, &options.field_manager, &Part::Whole);
     check(cx, &review)?;
     match cx.kind.names.kind.as_ref() {
         "SelfSubjectAccessReview" => {
@@ -33,12 +36,17 @@ pub async fn create(cx: &Cx, payload: &Payload) -> Result<HttpResponse, Status> 
         }
         "SubjectAccessReview" => review["status"] = access_of_named(cx, &review["spec"])?,
         "LocalSubjectAccessReview" => review["status"] = access_of_named(cx, &review["spec"])?,
-        "SelfSubjectRulesReview" => review["status"] = rules(cx, &review["spec"])?,
+        "SelfSubjectRulesReview" => {
+            // Upstream answers with an object of its own.
+            review["status"] = rules(cx, &review["spec"])?;
+            review["metadata"] = json!({});
+            review["spec"] = json!({});
+        }
         "SelfSubjectReview" => {
             review["metadata"] = json!({ "creationTimestamp": crate::strategy::seconds(cx.now) });
             review["status"] = json!({ "userInfo": cx.user });
         }
-        "TokenReview" => review["status"] = token_review(cx, &review["spec"]).await?,
+        "TokenReview" => token_review(cx, &mut review).await?,
         "Binding" => return bind(cx, payload, &review).await,
         _ => return Err(cx.unsupported()),
     }
@@ -102,8 +110,8 @@ fn check(cx: &Cx, review: &Value) -> Result<(), Status> {
         }
     }
     let mut metadata = review["metadata"].as_object().cloned().unwrap_or_default();
-    metadata.retain(|name, value| !value.is_null() && name != "managedFields");
-    let allowed = |name: &String| local && name == "namespace";
+    metadata.retain(|_, value| !value.is_null());
+    let allowed = |name: &String| name == "managedFields" || local && name == "namespace";
     if !metadata.keys().all(allowed) {
         let words = if local { "must be empty except for namespace" } else { "must be empty" };
         errors.push(FieldError::invalid(&Path::new("metadata"), Value::Object(metadata), words));
@@ -218,14 +226,28 @@ fn rules(cx: &Cx, spec: &Value) -> Result<Value, Status> {
     Ok(json!({ "resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": false }))
 }
 
-async fn token_review(cx: &Cx, spec: &Value) -> Result<Value, Status> {
-    let given = text(spec, "token");
+/// What the client wrote into the status stays where the answer says nothing of it.
+async fn token_review(cx: &Cx, review: &mut Value) -> Result<(), Status> {
+    let given = text(&review["spec"], "token");
     if given.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
-    let audiences = strings(spec.get("audiences"));
-    Ok(match token::authenticate(&cx.server, given, &audiences).await {
-        Ok(verified) => json!({ "authenticated": true, "user": verified.user, "audiences": verified.audiences }),
-        Err(error) => json!({ "user": {}, "error": error }),
-    })
+    let audiences = strings(review["spec"].get("audiences"));
+    let answered = token::authenticate(&cx.server, given, &audiences).await;
+    if !review["status"].is_object() {
+        review["status"] = json!({ "user": {} });
+    }
+    let status = &mut review["status"];
+    match answered {
+        Ok(verified) => {
+            status["authenticated"] = json!(true);
+            status["user"] = json!(verified.user);
+            status["audiences"] = json!(verified.audiences);
+        }
+        Err(error) => {
+            object::take(status, &["authenticated"]);
+            status["error"] = json!(error);
+        }
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Label and field selectors over cached objects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kinds::Kind;
@@ -72,6 +73,13 @@ impl Filter {
             })
         });
         Ok(objects)
+    }
+
+    /// Whether an object passes that has a name, and neither labels nor a namespace.
+    pub fn matches_name(&self, name: &str) -> bool {
+        let labels = BTreeMap::<String, String>::new();
+        self.labels.matches(&labels)
+            && self.fields.matches(|field| if field == "metadata.name" { name.to_owned() } else { String::new() })
     }
 
     pub fn matches(&self, kind: &Kind, object: &Object) -> bool {

@@ -201,6 +201,7 @@ impl ApiServer {
         inner.health.done(hook::CUSTOM_RESOURCES);
         crate::startup::write(&inner).await.map_err(|status| StartError::Objects(status.message))?;
         tokio::spawn(crate::aggregate::follow(Arc::clone(&inner)));
+        tokio::spawn(crate::dangling::follow(Arc::clone(&inner)));
         Ok(ApiServer { inner })
     }
 

@@ -17,9 +17,13 @@ pub fn table(kind: &Kind, objects: &[Value], include: Include, head: bool, metad
         "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata,
         "columnDefinitions": if head { Value::Array(definitions(kind)) } else { Value::Null },
-        // Upstream's generic table begins with no list of rows at all.
-        "rows": if rows.is_empty() && matches!(kind.columns, Columns::Generic) { Value::Null } else { Value::Array(rows) },
+        "rows": if rows.is_empty() && begins_without_rows(kind) { Value::Null } else { Value::Array(rows) },
     })
+}
+
+/// Upstream's generic table begins with no list of rows at all, as does the one of the server for definitions.
+fn begins_without_rows(kind: &Kind) -> bool {
+    matches!(kind.columns, Columns::Generic) || kind.group == "apiextensions.k8s.io"
 }
 
 fn definitions(kind: &Kind) -> Vec<Value> {

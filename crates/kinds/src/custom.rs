@@ -71,6 +71,7 @@ impl Kind {
             on_create: None,
             on_update: None,
             on_status_update: None,
+            on_delete: None,
             validate: None,
             validate_subresource: None,
             warnings: None,

@@ -191,7 +191,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
         Scope::Namespaced => "Namespaced",
         Scope::Cluster => "Cluster",
     };
-    let custom = matches!(kind.schema, crate::kind::SchemaSource::Custom(_));
+    let custom = is_custom(kind);
     // Upstream leaves the group and version of built-in kinds empty and spells out those of custom resources.
     let (group, version) = if custom { (&*kind.group, &*kind.version) } else { ("", "") };
     let mut resource = json!({
@@ -199,7 +199,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
         "responseKind": {"group": group, "version": version, "kind": kind.names.kind},
         "scope": scope,
         "singularResource": kind.names.singular,
-        "verbs": kind.verbs.names(),
+        "verbs": verbs(kind),
     });
     if !kind.names.short.is_empty() {
         resource["shortNames"] = json!(kind.names.short);
@@ -228,6 +228,20 @@ fn aggregated_resource(kind: &Kind) -> Value {
     resource
 }
 
+fn is_custom(kind: &Kind) -> bool {
+    matches!(kind.schema, crate::kind::SchemaSource::Custom(_))
+}
+
+/// The verbs of a kind in upstream's order, which for custom resources is one of its own.
+/// `kubernetes/apiextensions-apiserver pkg/apiserver/customresource_discovery_controller.go`.
+fn verbs(kind: &Kind) -> Vec<&'static str> {
+    let mut names = kind.verbs.names();
+    if is_custom(kind) {
+        names.sort_by_key(|name| matches!(*name, "create" | "update" | "watch"));
+    }
+    names
+}
+
 /// A resource, its subresources after it; `nodes/proxy` and its like once.
 /// A mark of the version that a kind is stored in, by which a client sees that it has changed.
 /// `kubernetes/apiserver pkg/endpoints/discovery/storageversionhash.go`.
@@ -245,7 +259,7 @@ fn plain_resources(kind: &Kind) -> Vec<Value> {
         "singularName": kind.names.singular,
         "namespaced": namespaced,
         "kind": kind.names.kind,
-        "verbs": kind.verbs.names(),
+        "verbs": verbs(kind),
     });
     if kind.verbs.has(Verbs::WATCH) {
         main["storageVersionHash"] = json!(storage_version_hash(kind));
@@ -258,6 +272,10 @@ fn plain_resources(kind: &Kind) -> Vec<Value> {
     }
     let mut described: Vec<Described> = kind.subresources.iter().map(|sub| sub.described(kind)).collect();
     described.sort_by_key(|sub| sub.name);
+    if is_custom(kind) {
+        // Their status comes before their scale.
+        described.reverse();
+    }
     let subresources = described.into_iter().map(|sub| {
         let (group, version, speaks) = sub.speaks;
         let mut value = json!({

@@ -35,6 +35,8 @@ pub enum Scope {
 pub enum NameRule {
     /// A DNS subdomain (RFC 1123), as most names are.
     Subdomain,
+    /// The same by the rule that the type declares.
+    LongName,
     /// A DNS label (RFC 1123).
     Label,
     /// A DNS label that starts with a letter (RFC 1035).
@@ -142,6 +144,8 @@ pub enum Subresource {
 /// What answers for a kind that is read only and never stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Computed {
+    /// What the server sees of its own parts.
+    ComponentStatuses,
     /// What nodes use, by their kubelets.
     NodeMetrics,
     /// What pods use, by the kubelets of their nodes.
@@ -218,6 +222,9 @@ pub type PrepareCreate = fn(&mut Value);
 /// A rule applied to an update: the new object and the old one.
 pub type PrepareUpdate = fn(&mut Value, &Value);
 
+/// What holds an object on the first request to delete it: the object, and the time of the request.
+pub type HoldOnDelete = fn(&mut Value, &str);
+
 /// A rule that reports every failure of an object (and of its change from the old one).
 pub type Validate = fn(&Value, Option<&Value>, &mut FieldErrors);
 
@@ -257,6 +264,8 @@ pub struct Kind {
     pub on_create: Option<PrepareCreate>,
     pub on_update: Option<PrepareUpdate>,
     pub on_status_update: Option<PrepareUpdate>,
+    /// Marks an object that is never deleted at once, in place of the rules that hold for most kinds.
+    pub on_delete: Option<HoldOnDelete>,
     /// Cross-field rules: the new object, the old one on an update, and where the failures go.
     pub validate: Option<Validate>,
     /// Instead of `validate`, where a subresource changes the object in a way of its own.
@@ -307,6 +316,7 @@ pub struct Declaration {
     pub on_create: Option<PrepareCreate>,
     pub on_update: Option<PrepareUpdate>,
     pub on_status_update: Option<PrepareUpdate>,
+    pub on_delete: Option<HoldOnDelete>,
     pub validate: Option<Validate>,
     pub validate_subresource: Option<ValidateSubresource>,
     /// What a client is warned of: the new object, and the old one on an update.
@@ -353,6 +363,7 @@ impl Declaration {
         on_create: None,
         on_update: None,
         on_status_update: None,
+        on_delete: None,
         validate: None,
         validate_subresource: None,
         warnings: None,
@@ -407,6 +418,7 @@ impl Declaration {
             on_create: self.on_create,
             on_update: self.on_update,
             on_status_update: self.on_status_update,
+            on_delete: self.on_delete,
             validate: self.validate,
             validate_subresource: self.validate_subresource,
             warnings: self.warnings,

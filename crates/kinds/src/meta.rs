@@ -17,6 +17,7 @@ impl NameRule {
         let masked = if prefix { names::mask_trailing_dash(name) } else { name.to_owned() };
         match self {
             NameRule::Subdomain => names::dns1123_subdomain(&masked),
+            NameRule::LongName => names::long_name(&masked),
             NameRule::Label => names::dns1123_label(&masked),
             NameRule::Label1035 => names::dns1035_label(&masked),
             NameRule::PathSegment => names::path_segment(name, prefix),

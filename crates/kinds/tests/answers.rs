@@ -154,6 +154,6 @@ fn every_stored_kind_has_an_answer() {
         .filter(|kind| !kind.storage_prefix.is_empty() && !asked.iter().any(|asked| std::ptr::eq(*asked, **kind)))
         .map(|kind| &*kind.names.kind)
         .collect();
-    // A component's status is read only, and a pod's certificate request is a kubelet's to make.
-    assert_eq!(silent, ["ComponentStatus", "PodCertificateRequest"]);
+    // A pod's certificate request is a kubelet's to make.
+    assert_eq!(silent, ["PodCertificateRequest"]);
 }

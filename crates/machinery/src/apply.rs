@@ -63,8 +63,10 @@ pub fn update(live: &Value, new: &mut Value, write: &Write<'_>) {
     if managed.is_empty() && !created {
         return;
     }
-    record_update(live, new, &mut managed, write, write.manager);
-    managed.cap(UPDATE_MANAGERS_MAX);
+    if validate::has_fields(new, write.schema) {
+        record_update(live, new, &mut managed, write, write.manager);
+        managed.cap(UPDATE_MANAGERS_MAX);
+    }
     managed.write_to(new);
 }
 

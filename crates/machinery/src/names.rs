@@ -77,9 +77,18 @@ fn is_label_key_shaped(text: &str) -> bool {
 
 /// A DNS label: `my-name`.
 pub fn dns1123_label(value: &str) -> Complaints {
+    label(value, characters_max)
+}
+
+/// A DNS label by the rule that types declare (`k8s-short-name`), which tells lengths in bytes.
+pub fn short_name(value: &str) -> Complaints {
+    label(value, bytes_max)
+}
+
+fn label(value: &str, too_long: fn(usize) -> String) -> Complaints {
     let mut out = Vec::new();
     if value.len() > DNS_LABEL_MAX {
-        out.push(characters_max(DNS_LABEL_MAX));
+        out.push(too_long(DNS_LABEL_MAX));
     }
     if !is_label_shaped(value) {
         if is_subdomain_shaped(value) {
@@ -94,6 +103,11 @@ pub fn dns1123_label(value: &str) -> Complaints {
 /// A DNS subdomain: `example.com`.
 pub fn dns1123_subdomain(value: &str) -> Complaints {
     subdomain(value, characters_max)
+}
+
+/// A DNS subdomain by the rule that types declare (`k8s-long-name`), which tells lengths in bytes.
+pub fn long_name(value: &str) -> Complaints {
+    subdomain(value, bytes_max)
 }
 
 fn subdomain(value: &str, too_long: fn(usize) -> String) -> Complaints {
@@ -342,6 +356,8 @@ mod tests {
         assert!(dns1123_subdomain("a.b-c.d").is_empty());
         assert!(!dns1123_subdomain("a..b").is_empty());
         assert_eq!(dns1123_subdomain(&"a".repeat(254)), ["must be no more than 253 characters"]);
+        assert_eq!(long_name(&"a".repeat(254)), ["must be no more than 253 bytes"]);
+        assert_eq!(short_name(&"a".repeat(64)), ["must be no more than 63 bytes"]);
         assert!(dns1035_label("0a").len() == 1 && dns1035_label("a-").len() == 1 && dns1035_label("a").is_empty());
         assert!(wildcard_dns1123_subdomain("*.a.b").is_empty() && !wildcard_dns1123_subdomain("*a").is_empty());
     }

@@ -3,15 +3,19 @@
 //! kubernetes/kubernetes plugin/pkg/admission/priority/admission.go
 
 use machinery::status::Status;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Operation, Request, View};
 
-pub fn mutate(request: &Request, view: &dyn View, pod: &mut Value, _: Option<&Value>) -> Result<(), Status> {
-    if !request.is("", "pods") || request.operation != Operation::Create {
+pub fn mutate(request: &Request, view: &dyn View, pod: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    if !request.is("", "pods") {
         return Ok(());
     }
     let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
+    if request.operation != Operation::Create {
+        keep(spec, old);
+        return Ok(());
+    }
     let named = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or_default().to_owned();
     let classes = view.priority_classes();
     let class = if named.is_empty() {
@@ -44,6 +48,17 @@ pub fn mutate(request: &Request, view: &dyn View, pod: &mut Value, _: Option<&Va
     spec.insert("priority".to_owned(), json!(value));
     spec.insert("preemptionPolicy".to_owned(), json!(policy));
     Ok(())
+}
+
+/// An update that says nothing of what was computed leaves it as it is.
+fn keep(spec: &mut Map<String, Value>, old: Option<&Value>) {
+    for field in ["priority", "preemptionPolicy"] {
+        if let Some(computed) = old.and_then(|old| old.get("spec")?.get(field))
+            && spec.get(field).is_none_or(Value::is_null)
+        {
+            spec.insert(field.to_owned(), computed.clone());
+        }
+    }
 }
 
 /// At most one class is the default.

@@ -130,20 +130,36 @@ fn put_on_record(cx: &Cx, old: &Value, new: &Value) {
 
 /// 409 unless the object is the one that was meant.
 pub fn check_preconditions(cx: &Cx, old: &Stored, options: &DeleteOptions) -> Result<(), Status> {
+    let own = own_words(&cx.kind);
     // Upstream names the kind here where it names the resource elsewhere.
-    let kind = GroupResource::new(cx.kind.group.as_ref(), cx.kind.names.kind.as_ref());
+    let named = match own {
+        None => GroupResource::new(cx.kind.group.as_ref(), cx.kind.names.kind.as_ref()),
+        Some(_) => cx.resource(),
+    };
     let wants = |wanted: &Option<String>, is: &str, what: &str, guess: &str| match wanted {
         Some(wanted) if wanted != is => {
-            let words = format!(
-                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might \
-                 have been {guess}"
-            );
-            Err(Status::conflict(&kind, &cx.info.name, words))
+            let words = match own {
+                None => format!(
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object \
+                     might have been {guess}"
+                ),
+                Some(opening) => format!("{opening}: {what} in precondition: {wanted}, {what} in object meta: {is}"),
+            };
+            Err(Status::conflict(&named, &cx.info.name, words))
         }
         _ => Ok(()),
     };
     wants(&options.uid, object::uid(&old.value), "UID", "deleted and then recreated")?;
     wants(&options.resource_version, object::resource_version(&old.value), "ResourceVersion", "modified")
+}
+
+/// How a failed precondition is told of the two kinds whose deletion upstream writes apart.
+fn own_words(kind: &Kind) -> Option<&'static str> {
+    match (kind.subresources.contains(&Subresource::Finalize), kind.on_delete.is_some()) {
+        (true, _) => Some("Precondition failed"),
+        (_, true) => Some("precondition failed"),
+        (false, false) => None,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +173,10 @@ enum Step {
 
 /// Marks the object for deletion as far as its grace period and finalizers ask for it.
 fn begin(cx: &Cx, new: &mut Value, options: &DeleteOptions) -> Step {
+    if let Some(hold) = cx.kind.on_delete.filter(|_| !object::is_being_deleted(new)) {
+        hold(new, &seconds(cx.now));
+        return Step::Later;
+    }
     let before = new.clone();
     let graceful = match grace(cx, new, options) {
         Grace::Pending => return Step::Pending,

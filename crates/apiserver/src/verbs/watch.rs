@@ -306,7 +306,7 @@ impl Events {
 
     /// An event without an object: how far the watch is. `initial_end` says that the initial events are all sent.
     fn bookmark(&mut self, out: &mut Vec<u8>, revision: i64, initial_end: bool) {
-        let mut meta = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
+        let mut meta = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             meta["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }

@@ -3,6 +3,7 @@
 //! `kubernetes/apiserver pkg/registry/rest/{create,update}.go` and `pkg/registry/generic/registry/store.go`: the order.
 
 use machinery::field::{FieldError, FieldErrors, Path};
+use machinery::gvk::GroupKind;
 use machinery::object;
 use machinery::status::Status;
 use rand::Rng;
@@ -120,11 +121,6 @@ pub fn check_namespace(cx: &Cx, value: &mut Value) -> Result<(), Status> {
     }
 }
 
-/// A field error as the 422 of the request's kind.
-pub fn invalid(cx: &Cx, name: &str, error: FieldError) -> Status {
-    Status::invalid(&cx.group_kind(), name, &FieldErrors(vec![error]))
-}
-
 /// What an update starts from and ends in.
 pub struct Update<'a> {
     pub part: Part,
@@ -219,7 +215,10 @@ fn check_preconditions(cx: &Cx, new: &Value, old: &Stored, unconditional: bool, 
         "" | "0" => {
             let path = Path::new("metadata").child("resourceVersion");
             let bad = machinery::field::BadValue::json(&0);
-            Err(invalid(cx, &cx.info.name, FieldError::invalid(&path, bad, "must be specified for an update")))
+            let error = FieldError::invalid(&path, bad, "must be specified for an update");
+            // Upstream's storage names the resource where its handlers name the kind.
+            let named = GroupKind::new(cx.kind.group.as_ref(), cx.kind.names.plural.as_ref());
+            Err(Status::invalid(&named, &cx.info.name, &FieldErrors(vec![error])))
         }
         named if named == object::resource_version(&old.value) => Ok(()),
         _ => Err(Status::modified(&cx.resource(), &cx.info.name)),

@@ -81,7 +81,7 @@ pub fn validation(at: &At, known: &[String], errors: &mut FieldErrors) {
     } else if message.text().trim().contains(['\n', '\r']) {
         message.invalid(errors, "must not contain line breaks");
     }
-    at.field("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"], errors);
+    at.field("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge"], errors);
 }
 
 /// One change of a `MutatingAdmissionPolicy`.
@@ -139,14 +139,14 @@ fn param_ref(at: &At, errors: &mut FieldErrors) {
     }
     let action = at.field("parameterNotFoundAction");
     if action.must_be_set(errors) {
-        action.one_of(&["Allow", "Deny"], errors);
+        action.one_of(&["Deny", "Allow"], errors);
     }
 }
 
 /// What becomes of a failed validation.
 pub fn actions(at: &At, errors: &mut FieldErrors) {
     if at.is_empty() {
-        at.required(errors, "at least one validation action is required");
+        at.required(errors, "");
     }
     let mut seen = Vec::new();
     for action in at.items() {

@@ -21,6 +21,14 @@ pub fn webhook_rules(webhook: &At, errors: &mut FieldErrors) {
     } else if !versions.texts().iter().any(|version| matches!(*version, "v1" | "v1beta1")) {
         versions.invalid(errors, "must include at least one of v1, v1beta1");
     }
+    let mut seen = Vec::new();
+    for version in versions.items() {
+        if seen.contains(&version.text()) {
+            version.invalid(errors, "duplicate version");
+        }
+        version.invalid_each(errors, names::dns1035_label(version.text()));
+        seen.push(version.text());
+    }
     webhook.field("rules").items().for_each(|at| rule(&at, errors));
     webhook.field("failurePolicy").optional_one_of(&["Fail", "Ignore"], errors);
     webhook.field("matchPolicy").optional_one_of(&["Equivalent", "Exact"], errors);
@@ -44,12 +52,7 @@ pub fn webhook_rules(webhook: &At, errors: &mut FieldErrors) {
 /// How a webhook is reached.
 pub fn client(at: &At, errors: &mut FieldErrors) {
     match (at.set("url"), at.set("service")) {
-        (Some(url), None) => {
-            if let Some((scheme, _)) = url.text().split_once("://").filter(|(scheme, _)| *scheme != "https") {
-                let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-                errors.push(FieldError::invalid(&url.path, scheme, detail));
-            }
-        }
+        (Some(url), None) => webhook_url(&url, errors),
         (None, Some(service)) => {
             service.field("name").must_be_set(errors);
             service.field("namespace").must_be_set(errors);
@@ -59,6 +62,32 @@ pub fn client(at: &At, errors: &mut FieldErrors) {
             }
         }
         _ => at.required(errors, "exactly one of url or service is required"),
+    }
+}
+
+/// A host by HTTPS, and nothing behind the path.
+/// `kubernetes/apiserver pkg/util/webhook/validation.go: ValidateWebhookURL`.
+fn webhook_url(url: &At, errors: &mut FieldErrors) {
+    let (rest, fragment) = url.text().split_once('#').unwrap_or((url.text(), ""));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (scheme, rest) = rest.split_once("://").unwrap_or(("", ""));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+    let mut complain = |wrong: &str, detail: &str| errors.push(FieldError::invalid(&url.path, wrong, detail));
+    if scheme != "https" {
+        complain(scheme, "'https' is the only allowed URL scheme; desired format: https://host[/path]");
+    }
+    if host.is_empty() {
+        complain(host, "host must be specified; desired format: https://host[/path]");
+    }
+    if let Some(user) = user {
+        complain(user, "user information is not permitted in the URL");
+    }
+    if !fragment.is_empty() {
+        complain(fragment, "fragments are not permitted in the URL");
+    }
+    if !query.is_empty() {
+        complain(query, "query parameters are not permitted in the URL");
     }
 }
 

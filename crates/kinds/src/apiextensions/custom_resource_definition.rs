@@ -24,10 +24,32 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Declaration {
     storage_prefix: "apiextensions.k8s.io/customresourcedefinitions",
     conditional_defaults: Some(defaults),
     columns: Some(COLUMNS),
+    on_delete: Some(hold),
     validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+/// What keeps a definition until its objects are gone.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// `kubernetes/apiextensions-apiserver pkg/registry/customresourcedefinition/etcd.go: Delete`.
+fn hold(definition: &mut Value, now: &str) {
+    machinery::object::set_deletion_timestamp(definition, now);
+    if !machinery::object::finalizers(definition).any(|known| known == FINALIZER) {
+        let kept: Vec<String> = machinery::object::finalizers(definition).map(str::to_owned).collect();
+        machinery::object::set_finalizers(definition, kept.into_iter().chain([FINALIZER.to_owned()]));
+    }
+    let terminating = json!({
+        "type": "Terminating", "status": "True", "reason": "InstanceDeletionPending", "lastTransitionTime": now,
+        "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    });
+    let mut conditions =
+        definition.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    conditions.retain(|condition| condition["type"] != "Terminating");
+    conditions.push(terminating);
+    machinery::object::put(definition, &["status", "conditions"], Value::Array(conditions));
+}
 
 /// `kubernetes/apiextensions-apiserver pkg/apis/apiextensions/validation/validation.go`: the rules.
 fn validate(definition: &Value, old: Option<&Value>, errors: &mut FieldErrors) {

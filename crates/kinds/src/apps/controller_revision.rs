@@ -27,6 +27,7 @@ fn validate(revision: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     let data = at.field("data");
     match old {
         None if !data.is_set() => data.required(errors, "data is mandatory"),
+        None if !data.value.is_object() => data.required(errors, "data must be a valid JSON object"),
         None => {}
         Some(old) => immutable(&data, &At::root(old).field("data"), errors),
     }

@@ -58,14 +58,20 @@ fn defaults_v2(autoscaler: &mut Value) {
 }
 
 fn defaults_v1(autoscaler: &mut Value) {
-    if let Some(spec) = autoscaler.as_object_mut().and_then(|fields| nested(fields, "spec")) {
-        set_missing(spec, "minReplicas", 1);
+    let measured = machinery::object::annotation(autoscaler, METRICS).is_some();
+    let Some(spec) = autoscaler.as_object_mut().and_then(|fields| nested(fields, "spec")) else { return };
+    set_missing(spec, "minReplicas", 1);
+    if !measured {
+        set_missing(spec, "targetCPUUtilizationPercentage", CPU_PERCENT);
     }
 }
 
+/// The annotation by which v1 keeps metrics that it has no fields for.
+const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+
 /// v1 keeps what it has no fields for in these annotations: the key, and where v2 keeps it.
 const ANNOTATIONS: [(&str, &[&str]); 4] = [
-    ("autoscaling.alpha.kubernetes.io/metrics", &["spec", "metrics"]),
+    (METRICS, &["spec", "metrics"]),
     ("autoscaling.alpha.kubernetes.io/behavior", &["spec", "behavior"]),
     ("autoscaling.alpha.kubernetes.io/current-metrics", &["status", "currentMetrics"]),
     ("autoscaling.alpha.kubernetes.io/conditions", &["status", "conditions"]),

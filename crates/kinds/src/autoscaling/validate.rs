@@ -2,7 +2,7 @@
 //!
 //! `kubernetes/kubernetes pkg/apis/autoscaling/validation/validation.go`: the rules.
 
-use machinery::field::{FieldError, FieldErrors};
+use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::names;
 use serde_json::Value;
 
@@ -21,7 +21,17 @@ const SOURCES: [(&str, &str); 5] = [
     ("ContainerResource", "containerResource"),
 ];
 
+/// Failures name the place in v2, which is the form that upstream checks.
 pub fn v1(autoscaler: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
+    both(autoscaler, old, errors);
+    let percent = At::root(autoscaler).fields(&["spec", "targetCPUUtilizationPercentage"]);
+    let target = Path::new("spec").child("metrics").index(0).child("resource").child("target");
+    if percent.is_set() && percent.int() < 1 {
+        percent.reported_at(target.child("averageUtilization")).invalid(errors, "must be greater than 0");
+    }
+}
+
+fn both(autoscaler: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
     let parts = Parts::of(autoscaler, old);
     if let Some(spec) = &parts.spec {
         replicas(spec, errors);
@@ -33,7 +43,7 @@ pub fn v1(autoscaler: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
 }
 
 pub fn v2(autoscaler: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
-    v1(autoscaler, old, errors);
+    both(autoscaler, old, errors);
     let parts = Parts::of(autoscaler, old);
     let Some(spec) = &parts.spec else { return };
     let metrics = spec.field("metrics");

@@ -105,7 +105,7 @@ fn completion_mode(spec: &At, errors: &mut FieldErrors) {
             let detail = format!("must be less than or equal to {INDEXED_MAX} when completion mode is Indexed");
             parallelism.invalid(errors, detail);
         }
-        if completions.is_set() && failed.int() > completions.int() {
+        if completions.is_set() && failed.is_set() && failed.int() > completions.int() {
             failed.invalid(errors, "must be less than or equal to completions");
         }
         if failed.int() > INDEXED_MAX {
@@ -183,7 +183,7 @@ fn exit_codes(at: &At, spec: &At, errors: &mut FieldErrors) {
     }
     let values = at.field("values");
     if values.is_empty() {
-        errors.push(FieldError::invalid(&values.path, shown("[]"), "at least one value is required"));
+        errors.push(FieldError::invalid(&values.path, values.shown(), "at least one value is required"));
     } else if values.count() > EXIT_CODES_MAX {
         errors.push(FieldError::too_many(&values.path, values.count(), EXIT_CODES_MAX));
     }

@@ -18,7 +18,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
     subresources: &[Subresource::Approval, Subresource::Status],
-    name_rule: NameRule::Subdomain,
+    name_rule: NameRule::PathSegment,
     fields: &[Str::Borrowed("spec.signerName")],
     unconditional_update: true,
     columns: Some(COLUMNS),
@@ -62,12 +62,7 @@ fn validate(request: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
         return;
     }
     let (signer, usages, seconds) = (spec.field("signerName"), spec.field("usages"), spec.field("expirationSeconds"));
-    if signer.must_be_set(errors)
-        && !signer.text().split_once('/').is_some_and(|(domain, path)| domain.contains('.') && !path.is_empty())
-    {
-        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-        signer.invalid(errors, detail);
-    }
+    super::signer::name(&signer, errors);
     usages.must_be_set(errors);
     for usage in usages.items() {
         usage.one_of(USAGES, errors);

@@ -16,10 +16,21 @@ pub static LEASE: Kind = Declaration {
     schema: "io.k8s.api.coordination.v1.Lease",
     create_on_update: true,
     columns: Some(COLUMNS),
+    on_create: Some(|lease| without_election(lease, None)),
+    on_update: Some(|lease, old| without_election(lease, Some(old))),
     validate: Some(validate),
     ..Declaration::NEW
 }
 .build();
+
+/// Nobody elects leaders for others here, so what asks for it is not kept; upstream's `CoordinatedLeaderElection` is off too.
+fn without_election(lease: &mut Value, old: Option<&Value>) {
+    for field in ["strategy", "preferredHolder"] {
+        if old.is_none_or(|old| At::root(old).fields(&["spec", field]).is_empty()) {
+            machinery::object::take(lease, &["spec", field]);
+        }
+    }
+}
 
 fn validate(lease: &Value, _old: Option<&Value>, errors: &mut FieldErrors) {
     let spec = At::root(lease).field("spec");

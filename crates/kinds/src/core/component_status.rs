@@ -1,7 +1,7 @@
 //! `ComponentStatus` (v1): the old health listing of control plane components; read only, never stored.
 
 use crate::columns::{column, list, name, named, text};
-use crate::kind::{BuiltInColumns, Declaration, Kind, Scope, Str, Verbs};
+use crate::kind::{BuiltInColumns, Computed, Declaration, Kind, Scope, Str, Verbs};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::json;
@@ -14,6 +14,7 @@ pub static COMPONENT_STATUS: Kind = Declaration {
     scope: Scope::Cluster,
     schema: "io.k8s.api.core.v1.ComponentStatus",
     verbs: Verbs::GET.and(Verbs::LIST),
+    computed: Some(Computed::ComponentStatuses),
     columns: Some(COLUMNS),
     deprecation: "v1 ComponentStatus is deprecated in v1.19+",
     ..Declaration::NEW

@@ -1,7 +1,7 @@
 //! `Event` (v1): something that happened to an object; lives an hour.
 
 use crate::columns::{column_of, name, named, number, since, text, wide, wide_of};
-use crate::kind::{BuiltInColumns, Declaration, Kind, Str};
+use crate::kind::{BuiltInColumns, Declaration, Kind, NameRule, Str};
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
 use serde_json::Value;
@@ -32,6 +32,7 @@ pub static EVENT: Kind = Declaration {
     create_on_update: true,
     columns: Some(COLUMNS),
     validate: Some(validate),
+    name_rule: NameRule::PathSegment,
     ..Declaration::NEW
 }
 .build();

@@ -7,7 +7,7 @@ use crate::validate::pod_update::difference;
 use crate::validate::resources::amount;
 use crate::validate::selector::node_selector;
 use crate::validate::template::Parts;
-use crate::validate::{self as rules, At, claim, immutable, volume};
+use crate::validate::{At, claim, immutable, volume};
 use jiff::Timestamp;
 use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::object;
@@ -88,8 +88,7 @@ fn validate(volume: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
 fn capacity(at: &At, errors: &mut FieldErrors) {
     at.must_be_set(errors);
     if at.field("storage").value.is_null() || at.count() > 1 {
-        let shown = if at.is_set() { at.shown() } else { rules::shown("{}") };
-        errors.push(FieldError::not_supported(&at.path, shown, &["storage"]));
+        errors.push(FieldError::not_supported(&at.path, at.shown(), &["storage"]));
     }
     for (_, entry) in at.entries() {
         let quantity = amount(entry.value);
@@ -129,6 +128,11 @@ fn sources(spec: &At, errors: &mut FieldErrors) {
                 }
             }
             (0, _) => {}
+            // Upstream's own spelling.
+            (_, "cephfs") => {
+                let path = spec.path.child("cephFS");
+                source.reported_at(path).forbidden(errors, "may not specify more than 1 volume type");
+            }
             _ => source.forbidden(errors, "may not specify more than 1 volume type"),
         }
     }

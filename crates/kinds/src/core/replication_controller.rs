@@ -4,7 +4,7 @@ use crate::columns::{
     age, column, column_of, container_images, container_names, labels, name, named, number, wide, wide_of,
 };
 use crate::defaults::{nested, set_missing, set_unset};
-use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, ScalePaths, Str, Subresource};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, ScalePaths, Str, Subresource};
 use crate::validate::template::{Parts, does_not_match, pod_template, replica_counts, replica_status, runs_for_ever};
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
@@ -27,6 +27,7 @@ pub static REPLICATION_CONTROLLER: Kind = Declaration {
     columns: Some(COLUMNS),
     validate: Some(validate),
     warnings: Some(crate::validate::template::warnings),
+    name_rule: NameRule::LongName,
     ..Declaration::NEW
 }
 .build();

@@ -48,7 +48,7 @@ fn validate(slice: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
             errors.push(FieldError::duplicate(&name.path, name.text()));
         }
         seen.push(name.text());
-        port.field("protocol").required_one_of(&["SCTP", "TCP", "UDP"], errors);
+        port.field("protocol").one_of(&["SCTP", "TCP", "UDP"], errors);
         if let Some(application) = port.set("appProtocol") {
             application.invalid_each(errors, names::qualified_name(application.text()));
         }
@@ -97,6 +97,15 @@ fn endpoint(at: &At, of: &str, errors: &mut FieldErrors) {
         }
         seen.push(name.text());
         name.invalid_each(errors, names::label_value(name.text()));
+    }
+    let mut seen = Vec::new();
+    for node in at.fields(&["hints", "forNodes"]).items() {
+        let name = node.field("name");
+        if seen.contains(&name.text()) {
+            name.duplicate(errors);
+        }
+        seen.push(name.text());
+        name.invalid_each(errors, names::dns1123_subdomain(name.text()));
     }
 }
 

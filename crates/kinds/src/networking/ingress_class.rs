@@ -46,7 +46,7 @@ fn validate(class: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
         ("Cluster", true) => namespace.forbidden(errors, "`parameters.scope` is set to 'Cluster'"),
         ("Cluster", false) => {}
         _ => {
-            scope.required_one_of(&["Cluster", "Namespace"], errors);
+            scope.one_of(&["Cluster", "Namespace"], errors);
         }
     }
 }

@@ -31,7 +31,7 @@ fn validate(class: &Value, old: Option<&Value>, errors: &mut FieldErrors) {
         immutable_unshown(&handler, &At::root(old).field("handler"), errors);
     }
     if handler.must_be_set(errors) {
-        handler.invalid_each(errors, names::dns1123_label(handler.text()));
+        handler.invalid_each(errors, names::short_name(handler.text()));
     }
     let overhead = at.field("overhead");
     for (name, amount) in overhead.field("podFixed").reported_at(overhead.path.child("limits")).entries() {

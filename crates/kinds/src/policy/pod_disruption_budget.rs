@@ -1,7 +1,7 @@
 //! `PodDisruptionBudget` (policy/v1): how many pods of a set may be evicted at a time.
 
 use crate::columns::{age, column, name, named, number, shown};
-use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Str, Subresource};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, Str, Subresource};
 use crate::validate::selector::label_selector;
 use crate::validate::template::Parts;
 use crate::validate::{at_most_100_percent, int_or_percent, nonnegative_fields};
@@ -21,6 +21,7 @@ pub static POD_DISRUPTION_BUDGET: Kind = Declaration {
     generation: Generation::OfSpec,
     columns: Some(COLUMNS),
     validate: Some(validate),
+    name_rule: NameRule::PathSegment,
     ..Declaration::NEW
 }
 .build();

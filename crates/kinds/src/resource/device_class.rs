@@ -1,7 +1,7 @@
 //! `DeviceClass` (resource.k8s.io/v1): a named choice of devices.
 
 use crate::columns::{age, column, name, named};
-use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, Scope};
+use crate::kind::{BuiltInColumns, Declaration, Generation, Kind, NameRule, Scope};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ pub static DEVICE_CLASS: Kind = Declaration {
     generation: Generation::OfSpec,
     unconditional_update: true,
     columns: Some(COLUMNS),
+    name_rule: NameRule::LongName,
     ..Declaration::NEW
 }
 .build();

@@ -21,6 +21,8 @@ pub static DEVICE_TAINT_RULE: Kind = Declaration {
     status_keeps_metadata: true,
     columns: Some(COLUMNS),
     validate: Some(validate),
+    // As upstream keeps it, so that the release before can read it.
+    storage_version: Some(("resource.k8s.io", "v1beta2")),
     ..Declaration::NEW
 }
 .build();

@@ -20,6 +20,8 @@ pub static STORAGE_VERSION_MIGRATION: Kind = Declaration {
     status_keeps_metadata: true,
     columns: Some(COLUMNS),
     validate: Some(validate),
+    // As upstream keeps it, so that the release before can read it.
+    storage_version: Some(("storagemigration.k8s.io", "v1beta1")),
     ..Declaration::NEW
 }
 .build();

@@ -95,11 +95,12 @@ pub fn ephemeral_containers(pod: &Pod, errors: &mut FieldErrors) {
         if !target.is_empty() && !others.contains(&target.text()) {
             target.not_found(errors);
         }
-        const FORBIDDEN: [&str; 8] = [
+        const FORBIDDEN: [&str; 9] = [
             "ports",
             "resources",
             "resizePolicy",
             "restartPolicy",
+            "restartPolicyRules",
             "livenessProbe",
             "readinessProbe",
             "startupProbe",

@@ -183,6 +183,9 @@ fn resource_claims(at: &At, known: &[&str], errors: &mut FieldErrors) {
             claim.required(errors, "");
             continue;
         }
+        if !request.is_empty() {
+            claim.field("request").invalid_each(errors, names::dns1123_label(request));
+        }
         // A claim as a whole and a request of it exclude each other.
         let clash =
             |(of, asked): &(&str, &str)| *of == name && (asked.is_empty() || request.is_empty() || *asked == request);

@@ -35,11 +35,24 @@ pub fn container(at: &At, host_users: bool, errors: &mut FieldErrors) {
         }
     }
     seccomp(&at.field("seccompProfile"), errors);
+    windows(&at.field("windowsOptions"), errors);
     if at.field("allowPrivilegeEscalation").value == false && at.field("privileged").flag() {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
         errors.push(FieldError::invalid(&at.path, super::shown(shown_context(at)), detail));
     }
     app_armor(&at.field("appArmorProfile"), errors);
+}
+
+/// What a pod or container says to a Windows node.
+pub fn windows(at: &At, errors: &mut FieldErrors) {
+    if let Some(name) = at.set("gmsaCredentialSpecName") {
+        name.invalid_each(errors, names::dns1123_subdomain(name.text()));
+    }
+    for field in ["gmsaCredentialSpec", "runAsUserName"] {
+        if at.field(field).is_set() && at.field(field).is_empty() {
+            at.field(field).invalid(errors, format!("{field} cannot be an empty string"));
+        }
+    }
 }
 
 /// The context as upstream shows its internal struct.
@@ -121,6 +134,7 @@ pub fn pod(at: &At, spec: &At, errors: &mut FieldErrors) {
     sysctls(&at.field("sysctls"), spec, errors);
     at.field("fsGroupChangePolicy").optional_one_of(&["Always", "OnRootMismatch"], errors);
     seccomp(&at.field("seccompProfile"), errors);
+    windows(&at.field("windowsOptions"), errors);
     app_armor(&at.field("appArmorProfile"), errors);
     at.field("supplementalGroupsPolicy").optional_one_of(&["Merge", "Strict"], errors);
     at.field("seLinuxChangePolicy").optional_one_of(&["MountOption", "Recursive"], errors);

@@ -124,7 +124,11 @@ fn source(volume: &At, pod_name: &str, errors: &mut FieldErrors) {
     }
     for (of, more) in sources {
         // Upstream's own spelling.
-        let of = if of == "downwardAPI" { "downwarAPI" } else { of };
+        let of = match of {
+            "downwardAPI" => "downwarAPI",
+            "cephfs" => "cephFS",
+            of => of,
+        };
         more.reported_at(volume.path.child(of)).forbidden(errors, MORE_THAN_ONE);
     }
 }

@@ -9,8 +9,23 @@ use crate::schema::{Schema, Shape};
 
 /// Every complaint, as upstream joins them.
 pub(super) fn validate(value: &Value, schema: &Schema) -> Result<(), String> {
-    let mut errors = Vec::new();
+    checked(value, schema, false)
+}
+
+/// Whether the fields of an object can be told apart at all. An object may repeat items, a configuration may not.
+pub(super) fn has_fields(value: &Value, schema: &Schema) -> bool {
+    checked(value, schema, true).is_ok()
+}
+
+struct Complaints {
+    texts: Vec<String>,
+    may_repeat: bool,
+}
+
+fn checked(value: &Value, schema: &Schema, may_repeat: bool) -> Result<(), String> {
+    let mut errors = Complaints { texts: Vec::new(), may_repeat };
     check(value, schema, "", &mut errors);
+    let errors = errors.texts;
     match errors.as_slice() {
         [] => Ok(()),
         [error] => Err(error.clone()),
@@ -18,11 +33,11 @@ pub(super) fn validate(value: &Value, schema: &Schema) -> Result<(), String> {
     }
 }
 
-fn complain(path: &str, text: &str, errors: &mut Vec<String>) {
-    errors.push(if path.is_empty() { text.to_owned() } else { format!("{path}: {text}") });
+fn complain(path: &str, text: &str, errors: &mut Complaints) {
+    errors.texts.push(if path.is_empty() { text.to_owned() } else { format!("{path}: {text}") });
 }
 
-fn check(value: &Value, schema: &Schema, path: &str, errors: &mut Vec<String>) {
+fn check(value: &Value, schema: &Schema, path: &str, errors: &mut Complaints) {
     if value.is_null() {
         return;
     }
@@ -54,7 +69,7 @@ fn takes_unknown(schema: &Schema) -> bool {
     schema.preserves_unknown() || matches!(schema.shape(), Shape::Struct(object) if object.fields.is_empty())
 }
 
-fn check_items(items: &[Value], schema: &Schema, path: &str, errors: &mut Vec<String>) {
+fn check_items(items: &[Value], schema: &Schema, path: &str, errors: &mut Complaints) {
     let below = schema.items().cloned().unwrap_or_else(Schema::any);
     let mut seen = BTreeSet::new();
     for (at, item) in items.iter().enumerate() {
@@ -63,7 +78,7 @@ fn check_items(items: &[Value], schema: &Schema, path: &str, errors: &mut Vec<St
             Some(list) => match item_element(list, item) {
                 Ok(element) => {
                     let text = element.to_string();
-                    if !seen.insert(element) {
+                    if !seen.insert(element) && !errors.may_repeat {
                         complain(path, &format!("duplicate entries for key {text}"), errors);
                     }
                     text
