@@ -79,6 +79,9 @@ func life(resource resource, whole object) []step {
 	if said := settledBy[resource.kind]; said != "" {
 		settled.until = regexp.MustCompile(said)
 	}
+	// A status that was taken away is said again.
+	settledAgain := settled
+	settledAgain.what = "get after status"
 	minimal := object{"apiVersion": whole["apiVersion"], "kind": whole["kind"], "metadata": object{"name": name, "labels": object{"applied": "yes"}}}
 	return []step{
 		post("create, dry run", collection+"?dryRun=All", whole),
@@ -97,6 +100,7 @@ func life(resource resource, whole object) []step {
 		put("update, wrong uid", "", withMetadata(whole, "uid", "6c84fb90-12c4-11e1-840d-7b25c5ee775a")),
 		put("update, other name", "", withMetadata(whole, "name", "another")),
 		put("status, update", "/status", whole),
+		settledAgain,
 		patch("merge patch", "", mergeType, labels("merge")),
 		patch("merge patch, nothing", "", mergeType, object{}),
 		patch("merge patch, bad label", "", mergeType, labels("b@d")),
