@@ -15,4 +15,6 @@ dpkg-deb -x ./*.deb kernel
 release=$(ls kernel/lib/modules)
 depmod --basedir "$work/kernel" "$release"
 mkdir -p "${target%/*}"
-mv kernel "$target"
+rm -rf "$target.part"
+mv kernel "$target.part"
+mv "$target.part" "$target"
