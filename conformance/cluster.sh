@@ -1,4 +1,5 @@
-# A cluster of the suite's own, sourced by the runners: its directories, ports and addresses disturb no other on the machine.
+# A cluster of the runners' own, sourced by them: its directories, ports and addresses disturb no other on the machine, and a
+# second one of the same name waits for the first to end.
 # Two nodes, both for any pod: one here, one on a second host that is a network namespace; $nodes=1 leaves the second out.
 # Needs $windlass (the binary) and $work (a directory). $cluster and $ports make another of it, $left_out are parts it does
 # without (windlass up --disable), and the function `beside`, if there is one, starts what takes their place, as soon as the
@@ -30,6 +31,9 @@ second_flags=(
   --cgroup-root "/windlass-$cluster-2"
 )
 
+exec {turn}>"${TMPDIR:-/tmp}/windlass-$cluster.lock"
+flock -n "$turn" || { echo "waiting for the end of another cluster named $cluster" >&2; flock "$turn"; }
+
 # A program on the second host.
 there() { nsenter --net="/run/netns/$host" "$@"; }
 
@@ -57,10 +61,7 @@ join_cluster() {
   done
   there "$windlass" "${invitation[@]:1}" "${second_flags[@]}" >"$work/join.log" 2>"$work/node-2.log" &
   second=$!
-  until grep -qs 'is a node of' "$work/join.log"; do
-    kill -0 "$second" || { cat "$work/join.log" "$work/node-2.log"; return 1; }
-    sleep 0.2
-  done
+  await grep -qs 'is a node of' "$work/join.log"
 }
 
 # Whether there are so many nodes, each of them ready and for any pod.
@@ -69,11 +70,18 @@ ready_nodes() { # COUNT
   [ "$(bin/kubectl --kubeconfig "$work/admin.conf" get nodes -o "jsonpath=$each" 2>/dev/null | grep -cx True)" = "$1" ]
 }
 
-# Waits for a command to succeed, for as long as everything runs that was started.
-await() { # COMMAND...
+# Fails, with what they wrote last, unless everything runs that was started.
+all_run() {
   local program
+  for program in "$node" ${second:-} "${started[@]}"; do
+    kill -0 "$program" 2>/dev/null || { tail -n 20 "$work"/*.log; return 1; }
+  done
+}
+
+# Waits for a command to succeed, for as long as everything runs.
+await() { # COMMAND...
   until "$@"; do
-    for program in "$node" "${started[@]}"; do kill -0 "$program" || { tail -n 20 "$work"/*.log; return 1; }; done
+    all_run || return 1
     sleep 0.2
   done
 }
@@ -109,18 +117,23 @@ end() { # PROCESS
   kill -KILL "$1" 2>/dev/null || true
 }
 
-# Takes away everything that was started.
+# Takes away everything that was started. Fails, and leaves the files that `windlass reset` needs, where a node could not be
+# taken away.
 stop_cluster() {
-  local at
+  local at failed=0
   # The latest first, as one may need another to end.
   for ((at = ${#started[@]} - 1; at >= 0; at--)); do end "${started[at]}"; done
   if [ -n "${second:-}" ]; then
-    there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || tail -n 5 "$work/join.log"
+    there "$windlass" reset -y "${second_flags[@]}" >>"$work/join.log" 2>&1 || { failed=1; tail -n 5 "$work/join.log"; }
   fi
   if [ -n "${node:-}" ]; then
-    "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1 || tail -n 5 "$work/up.log"
+    "$windlass" reset -y "${cluster_flags[@]}" >>"$work/up.log" 2>&1 || { failed=1; tail -n 5 "$work/up.log"; }
   fi
   [ -z "${registry:-}" ] || kill "$registry" 2>/dev/null || true
+  if [ "$failed" = 1 ]; then
+    echo "cluster.sh: a node was not taken away; its files stay in $work" >&2
+    return 1
+  fi
   wait
   [ "$nodes" = 1 ] || ../scripts/host.sh down "$host"
 }

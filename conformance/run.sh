@@ -15,8 +15,10 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-suite-XXXXXX")
 go build -o bin/report ./report
 . ./cluster.sh
 finish() {
-  stop_cluster
+  local status=$?
+  stop_cluster || exit 1
   [ -n "${KEEP:-}" ] || rm -rf "$work"
+  exit "$status"
 }
 trap finish EXIT
 serve_images

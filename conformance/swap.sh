@@ -8,12 +8,11 @@ cd "$(dirname "$0")"
 with=${WITH:?which component of upstream: WITH=kube-scheduler}
 commit=$(git rev-parse --short HEAD)
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-swap-XXXXXX")
-windlass=${WINDLASS:-../target/x86_64-unknown-linux-gnu/release/windlass}
-[ -n "${WINDLASS:-}" ] || (cd .. && cargo build --release --locked --package windlass)
+. ./binary.sh
 cluster=swap nodes=1 ports=27 ranges='10.197 10.198'
 . ./swaps.sh
 [ -n "$(specs_of "$with")" ] || { echo "swap.sh: nothing is known of $with" >&2; exit 2; }
-../scripts/packages.sh test $(packages_of "$with")
+../scripts/packages.sh $(packages_of "$with")
 ./build.sh kubectl e2e.test ginkgo $(programs_of "$with")
 go build -o bin/report ./report
 left_out=$(part_of "$with")
@@ -21,9 +20,11 @@ left_out=$(part_of "$with")
 cluster_flags+=($(flags_of "$with"))
 config=$work/admin.conf
 finish() {
-  stop_cluster
-  clean_up_after "$with" >>"$work/cleaning.log" 2>&1
+  local status=$?
+  stop_cluster || exit 1
+  clean_up_after "$with" >>"$work/cleaning.log" 2>&1 || { tail -n 5 "$work/cleaning.log"; exit 1; }
   [ -n "${KEEP:-}" ] || rm -rf "$work"
+  exit "$status"
 }
 trap finish EXIT
 
@@ -38,6 +39,7 @@ TMPDIR=$work bin/ginkgo --nodes="${PARALLEL:-6}" --no-color --timeout=1h --silen
   --focus="$(specs_of "$with")" bin/e2e.test -- "${flags[@]}" >"$work/specs.log" 2>&1 || true
 grep -E '^Ran [0-9]+ of' "$work/specs.log" || { tail -30 "$work/specs.log"; exit 1; }
 grep -E '^ *\[FAIL' "$work/specs.log" | sort -u || true
-await true
-bin/report swap -with "$with" -commit "$commit" -date "$(date +%F)" -note "$(note_of "$with")" "$work"/report/junit_*.xml
+all_run
+bin/report swap -with "$with" -commit "$commit" -date "$(date +%F)" -note "$(note_of "$with")" "$work"/report/junit_*.xml && failed=0 || failed=1
 bin/report write
+exit "$failed"

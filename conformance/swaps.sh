@@ -103,9 +103,15 @@ beside_etcd() {
     bin/etcdctl --endpoints "127.0.0.1:${ports}379" --cacert "$pki/etcd/ca.crt" --cert "$pki/apiserver-etcd-client.crt" \
       --key "$pki/apiserver-etcd-client.key" "$@"
   }
-  etcdctl put /swap/a one && etcdctl get /swap/a | grep -qx one && etcdctl del --prefix /swap/ | grep -qx 1
+  etcdctl put /swap/a one
+  etcdctl get /swap/a | grep -qx one
+  etcdctl del --prefix /swap/ | grep -qx 1
   printf 'mod("/swap/b") = "0"\n\nput /swap/b two\n\nget /swap/b\n\n' | etcdctl txn | grep -qx SUCCESS
-  etcdctl lease grant 60 && etcdctl lease list && etcdctl member list && etcdctl endpoint status -w table && etcdctl endpoint health
+  etcdctl lease grant 60
+  etcdctl lease list
+  etcdctl member list
+  etcdctl endpoint status -w table
+  etcdctl endpoint health
 }
 
 beside_kube-apiserver() {
@@ -155,8 +161,21 @@ beside() {
 clean_up_after() {
   case $1 in
     kube-proxy) bin/kube-proxy --cleanup --proxy-mode nftables ;;
-    kubelet) find $(findmnt -nrt cgroup,cgroup2 -o TARGET) -maxdepth 1 -name "kubelet-$cluster" -exec find {} -depth -type d -delete \; ;;
+    kubelet) remove_cgroups "kubelet-$cluster" ;;
   esac
+}
+
+# remove_cgroups NAME: in every hierarchy, as soon as the last of their processes has ended
+remove_cgroups() {
+  local left
+  for _ in {1..50}; do
+    left=$(find $(findmnt -nrt cgroup,cgroup2 -o TARGET) -maxdepth 1 -name "$1")
+    [ -n "$left" ] || return 0
+    find $left -depth -type d -delete 2>/dev/null || true
+    sleep 0.2
+  done
+  echo "cgroups are left: $left"
+  return 1
 }
 
 # specs_of COMPONENT: a pattern of their names

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -63,7 +64,7 @@ type Swap struct {
 	Specs []Spec `json:"specs"`
 }
 
-// readSwap keeps a run.
+// readSwap keeps a run. It is an error if a spec failed, or none ran.
 func readSwap(arguments []string) error {
 	flags := flag.NewFlagSet("swap", flag.ContinueOnError)
 	var run Swap
@@ -79,7 +80,15 @@ func readSwap(arguments []string) error {
 		return err
 	}
 	run.Specs = specs
-	return keep("results/swap-"+run.With+".json", run)
+	if err := keep("results/swap-"+run.With+".json", run); err != nil {
+		return err
+	}
+	failed := slices.DeleteFunc(slices.Clone(specs), func(spec Spec) bool { return spec.Passed })
+	fmt.Printf("%d of %d specs passed\n", len(specs)-len(failed), len(specs))
+	if len(specs) == 0 || len(failed) > 0 {
+		return fmt.Errorf("with %s, %d of %d specs failed", run.With, len(failed), len(specs))
+	}
+	return nil
 }
 
 func swapSection(text *strings.Builder) error {
