@@ -90,6 +90,8 @@ await() { # COMMAND...
 start_cluster() {
   cat >"$work/windlass.yaml" <<YAML
 compaction-interval: ${COMPACTION:-60}
+# The disk is shared with whatever else is on the machine: a share of its size says nothing of what the specs need.
+eviction-hard: memory.available<100Mi,nodefs.available<1Gi,imagefs.available<1Gi
 registries:
   - host: registry.k8s.io
     endpoints: [{host: "$registry_address", plain_http: true}]

@@ -52,7 +52,7 @@ func (upstream normalAnswer) differences(ours normalAnswer) []part {
 		// An object and a refusal have nothing to compare member by member.
 		return append(parts, part{"body", refusal(theirs), refusal(own)})
 	case len(theirs) == 1 && len(own) == 1:
-		return append(parts, withoutRepetition(valueDifferences("", theirs[0], own[0]))...)
+		return withoutRepetition(append(parts, valueDifferences("", theirs[0], own[0])...))
 	}
 	return append(parts, listDifferences("", theirs, own)...)
 }
@@ -88,8 +88,9 @@ func refusal(documents []any) string {
 // withoutRepetition leaves out what a Status says twice: the message where the causes differ, the code beside the status.
 func withoutRepetition(parts []part) []part {
 	causes := slices.ContainsFunc(parts, func(part part) bool { return strings.HasPrefix(part.place, ".details.causes") })
+	status := slices.ContainsFunc(parts, func(part part) bool { return part.place == "status" })
 	return slices.DeleteFunc(parts, func(part part) bool {
-		return part.place == ".code" || causes && part.place == ".message"
+		return status && part.place == ".code" || causes && part.place == ".message"
 	})
 }
 

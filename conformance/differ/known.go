@@ -61,6 +61,9 @@ func parseKnown(line string) (*difference, error) {
 	if err != nil {
 		return nil, err
 	}
+	if fields[1] == ".*" && fields[2] == "." {
+		return nil, fmt.Errorf("every request and every place: such a difference would hide all others")
+	}
 	place, err := regexp.Compile(fields[2])
 	if err != nil {
 		return nil, err

@@ -213,8 +213,8 @@ fn single(of: &'static Type, wire: Wire<'_>, depth: usize) -> Result<Value, Unre
         (Type::Bool, Wire::Varint(number)) => json!(number != 0),
         (Type::Int32, Wire::Varint(number)) => json!(number as i32),
         (_, Wire::Varint(number)) => json!(number as i64),
-        (_, Wire::Fixed64(bits)) => json!(f64::from_bits(bits)),
-        (_, Wire::Fixed32(bits)) => json!(f32::from_bits(bits)),
+        (_, Wire::Fixed64(bits)) => number(f64::from_bits(bits)),
+        (_, Wire::Fixed32(bits)) => number(f32::from_bits(bits).into()),
         (Type::String, Wire::Bytes(bytes)) => json!(string(bytes)),
         (Type::Bytes, Wire::Bytes(bytes)) => json!(base64::engine::general_purpose::STANDARD.encode(bytes)),
         (Type::Quantity, Wire::Bytes(bytes)) => json!(quantity(bytes)?),
@@ -234,6 +234,13 @@ fn single(of: &'static Type, wire: Wire<'_>, depth: usize) -> Result<Value, Unre
         },
         (Type::Bool | Type::Int32 | Type::Int64 | Type::Double | Type::Map(_), Wire::Bytes(_)) => Value::Null,
     })
+}
+
+/// A number as Go writes it in JSON: a whole one without a fraction.
+#[allow(clippy::cast_possible_truncation, reason = "a whole number that an integer holds exactly")]
+fn number(value: f64) -> Value {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= EXACT { json!(value as i64) } else { json!(value) }
 }
 
 /// A message that wraps one string.
@@ -334,4 +341,16 @@ fn schema_or(special: Special, bytes: &[u8], depth: usize) -> Result<Value, Unre
         (None, Special::Bool) => json!(allows),
         (None, _) => Value::Array(many),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_has_no_fraction() {
+        assert_eq!(number(100.0).to_string(), "100");
+        assert_eq!(number(-0.5).to_string(), "-0.5");
+        assert!(number(1e300).is_f64());
+    }
 }
