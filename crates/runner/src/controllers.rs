@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use reconcile::{CONTROLLERS, Cache, Change, Controller, Cx, Failure, Key, Of};
 use tokio::sync::watch;
@@ -175,15 +173,7 @@ async fn work(shared: Arc<Shared>, running: Arc<Running>, options: Options, mut 
         }
     }
     info!(controller = running.controller.name, "started");
-    let mut busy = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            key = running.queue.next(), if busy.len() < running.controller.workers => {
-                busy.push(sync(&shared, &running, &options, key));
-            }
-            Some(()) = busy.next(), if !busy.is_empty() => {}
-        }
-    }
+    running.queue.serve(running.controller.workers, |key| sync(&shared, &running, &options, key)).await;
 }
 
 /// Works on one key. A panic is taken for a failure of that key alone.
@@ -211,7 +201,6 @@ async fn sync(shared: &Shared, running: &Running, options: &Options, key: Key) {
             running.queue.add_rate_limited(key.clone());
         }
     }
-    running.queue.done(&key);
 }
 
 /// Plans and carries out; when to look again.

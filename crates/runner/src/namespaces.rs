@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use reconcile::namespace::{self, Content, View};
@@ -33,13 +31,7 @@ pub fn concerned(cache: &Cache, change: &Change) -> Option<String> {
 }
 
 pub async fn run(shared: Arc<Shared>, queue: Arc<Queue<String>>) {
-    let mut busy = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            name = queue.next(), if busy.len() < WORKERS => busy.push(work(&shared, &queue, name)),
-            Some(()) = busy.next(), if !busy.is_empty() => {}
-        }
-    }
+    queue.serve(WORKERS, |name| work(&shared, &queue, name)).await;
 }
 
 async fn work(shared: &Shared, queue: &Queue<String>, name: String) {
@@ -55,7 +47,6 @@ async fn work(shared: &Shared, queue: &Queue<String>, name: String) {
             queue.add_rate_limited(name.clone());
         }
     }
-    queue.done(&name);
 }
 
 /// Plans until a plan leaves nothing to do at once.

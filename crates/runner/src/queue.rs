@@ -7,6 +7,8 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -117,6 +119,21 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                         () = tokio::time::sleep_until(at) => {}
                     }
                 }
+            }
+        }
+    }
+
+    /// Works on keys for ever, so many at once.
+    pub async fn serve<W: Future<Output = ()>>(&self, workers: usize, work: impl Fn(K) -> W) {
+        let one = async |key: K| {
+            work(key.clone()).await;
+            self.done(&key);
+        };
+        let mut busy = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                key = self.next(), if busy.len() < workers => busy.push(one(key)),
+                Some(()) = busy.next(), if !busy.is_empty() => {}
             }
         }
     }

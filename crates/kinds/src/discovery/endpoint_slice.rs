@@ -89,23 +89,20 @@ fn endpoint(at: &At, of: &str, errors: &mut FieldErrors) {
     if let Some(host) = at.set("hostname") {
         host.invalid_each(errors, names::dns1123_label(host.text()));
     }
+    hinted(&at.fields(&["hints", "forZones"]), names::label_value, errors);
+    hinted(&at.fields(&["hints", "forNodes"]), names::dns1123_subdomain, errors);
+}
+
+/// Names of zones or nodes, each once.
+fn hinted(all: &At, rule: fn(&str) -> Vec<String>, errors: &mut FieldErrors) {
     let mut seen = Vec::new();
-    for zone in at.fields(&["hints", "forZones"]).items() {
-        let name = zone.field("name");
+    for one in all.items() {
+        let name = one.field("name");
         if seen.contains(&name.text()) {
             name.duplicate(errors);
         }
         seen.push(name.text());
-        name.invalid_each(errors, names::label_value(name.text()));
-    }
-    let mut seen = Vec::new();
-    for node in at.fields(&["hints", "forNodes"]).items() {
-        let name = node.field("name");
-        if seen.contains(&name.text()) {
-            name.duplicate(errors);
-        }
-        seen.push(name.text());
-        name.invalid_each(errors, names::dns1123_subdomain(name.text()));
+        name.invalid_each(errors, rule(name.text()));
     }
 }
 
