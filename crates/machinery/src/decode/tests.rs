@@ -122,6 +122,16 @@ fn yaml_decodes_to_the_same() {
 }
 
 #[test]
+fn a_merge_brings_fields_and_what_is_written_after_it_prevails() {
+    let text = "base: &a {x: 1, y: 1}\nmore: &b {y: 2, z: 2}\none: {<<: *a, y: 3}\nboth: {<<: [*a, *b]}\n";
+    let decoded = yaml(text.as_bytes(), None).unwrap();
+    assert_eq!(decoded.value["one"], json!({"x": 1, "y": 3}));
+    assert_eq!(decoded.value["both"], json!({"x": 1, "y": 1, "z": 2}));
+    let wrong = yaml(b"a: 1\nb: {<<: text}\n", None).unwrap_err().to_string();
+    assert!(wrong.ends_with("yaml: map merge requires map or sequence of maps as the value"), "{wrong}");
+}
+
+#[test]
 fn repeats_in_yaml_are_told_by_line() {
     let text = "kind: a\nspec:\n  foo: 1\n  bar: {x: 1, x: 2}\n  foo: 2\nkind: b\nlist:\n- 1: a\n  1: b\n- 1: c\nspec:\n  new: 1\n  new: 2\n---\na: 1\na: 2\n";
     let decoded = yaml(text.as_bytes(), None).unwrap();

@@ -61,11 +61,14 @@ pub(super) fn key_in_go(written: &str) -> String {
 }
 
 /// `go.yaml.in/yaml/v2 decode.go: parser.fail`: the line counts from one where the scanner fails, and from zero, which is
-/// not told, where the parser does. The library's own words end with the places of what it was in the middle of.
+/// not told, where the parser does; of a wrong merge it tells no line. The library's own words end with the places of what it was in the middle of.
 fn complaint(error: &serde_yaml_ng::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
     let by_parser = what.starts_with("did not find expected");
+    if what.ends_with(NO_MERGE) {
+        return format!("yaml: {NO_MERGE}");
+    }
     match error.location().map(|place| place.line() - usize::from(by_parser)) {
         None | Some(0) => format!("yaml: {what}"),
         Some(line) => format!("yaml: line {line}: {what}"),
@@ -149,10 +152,30 @@ impl<'de> Visitor<'de> for AnyTree<'_> {
                 Tree::Null => "null".to_owned(),
                 Tree::List(_) | Tree::Map(_) => return Err(de::Error::custom("a key that is no scalar")),
             };
-            if out.insert(key, value).is_some() {
-                self.repeats.set(true);
+            let fields = if key == MERGE { merged(value).map_err(de::Error::custom)? } else { vec![(key, value)] };
+            for (key, value) in fields {
+                if out.insert(key, value).is_some() {
+                    self.repeats.set(true);
+                }
             }
         }
         Ok(Tree::Map(out.into_iter().collect()))
+    }
+}
+
+/// The key whose value's fields are the mapping's own.
+const MERGE: &str = "<<";
+const NO_MERGE: &str = "map merge requires map or sequence of maps as the value";
+
+/// The fields that a merge brings: those of a mapping, or of several, of which the earlier ones come later and so prevail.
+fn merged(value: Tree) -> Result<Vec<(String, Tree)>, &'static str> {
+    match value {
+        Tree::Map(fields) => Ok(fields),
+        Tree::List(items) => items.into_iter().rev().try_fold(Vec::new(), |mut all, item| {
+            let Tree::Map(fields) = item else { return Err(NO_MERGE) };
+            all.extend(fields);
+            Ok(all)
+        }),
+        _ => Err(NO_MERGE),
     }
 }
