@@ -1,6 +1,5 @@
 //! Where admission plugins are asked: mutating ones before validation, validating ones after, quota last.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use admit::admission::Operation;
@@ -16,17 +15,15 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::{CSIDriver, StorageClass};
 use machinery::object;
 use machinery::status::Status;
-use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
 
 use crate::authz;
 use crate::context::Cx;
 use crate::hooks::{Asked, Rounds};
 use crate::query::DeleteOptions;
+use crate::registry::{self, Replacement};
 use crate::view::CacheView;
-
-/// Tries to count an object in its quotas before giving up.
-const QUOTA_ATTEMPTS: usize = 10;
 
 /// The caches as admission sees them, on behalf of one user.
 struct AdmissionView<'a> {
@@ -176,98 +173,49 @@ pub async fn ask(cx: &Cx, operation: Operation, object: &mut Value) -> Result<()
     asked.validate(name, Some(object), None).await
 }
 
-/// What a request has been charged for in quotas, by quota; to be given back when its write does not come about.
+/// What a write takes from the quotas of its namespace: to be stored with it, so that either both are there or neither is.
 #[derive(Default)]
-pub struct Charged(Vec<(String, quota::Usage)>);
+pub struct Charges<'a> {
+    pub quotas: Vec<Replacement>,
+    /// Writes that are charged go one by one, so that they do not overtake one another again and again.
+    _turn: Option<MutexGuard<'a, ()>>,
+}
 
-/// Charges the quotas of a namespace for a new object, or for the growth of a changed one: checked and taken in one step.
+/// What is to be charged for a new object, or for the growth of a changed one; a refusal when there is too little left.
 /// `kubernetes/apiserver pkg/admission/plugin/resourcequota/controller.go: checkQuotas`.
-pub async fn charge(
-    cx: &Cx,
+pub async fn charge<'a>(
+    cx: &'a Cx,
     operation: Operation,
     new: &Value,
     old: Option<&Value>,
     dry_run: bool,
-) -> Result<Charged, Status> {
-    let mut charged = Charged::default();
+) -> Result<Charges<'a>, Status> {
     if !cx.kind.namespaced() || view(cx).quotas(&cx.info.namespace).is_empty() {
-        return Ok(charged);
+        return Ok(Charges::default());
     }
-    let _one_by_one = cx.server.quotas.lock().await;
-    match charge_all(cx, operation, new, old, dry_run, &mut charged).await {
-        Ok(()) => Ok(charged),
-        Err(status) => {
-            refund(cx, charged).await;
-            Err(status)
+    let turn = cx.server.quotas.lock().await;
+    catch_up(cx).await?;
+    let charges = quota::admit(&request(cx, operation, object::name(new)), &view(cx), new, old, cx.now)?;
+    let mut quotas = Vec::new();
+    if !dry_run {
+        for charge in &charges {
+            quotas.extend(charged(cx, charge).await?);
         }
     }
+    Ok(if quotas.is_empty() { Charges::default() } else { Charges { quotas, _turn: Some(turn) } })
 }
 
-async fn charge_all(
-    cx: &Cx,
-    operation: Operation,
-    new: &Value,
-    old: Option<&Value>,
-    dry_run: bool,
-    charged: &mut Charged,
-) -> Result<(), Status> {
-    let name = object::name(new);
-    for _ in 0..QUOTA_ATTEMPTS {
-        catch_up(cx).await?;
-        let mut charges = quota::admit(&request(cx, operation, name), &view(cx), new, old, cx.now)?;
-        charges.retain(|charge| !charged.0.iter().any(|(done, _)| charge.quota.metadata.name.as_ref() == Some(done)));
-        if dry_run {
-            return Ok(());
-        }
-        let mut all = true;
-        for charge in charges {
-            let quota = charge.quota.metadata.name.clone().unwrap_or_default();
-            let seen = charge.quota.metadata.resource_version.as_deref().unwrap_or_default();
-            if set_used(cx, &quota, |stored| (object::resource_version(stored) == seen).then_some(charge.used)).await? {
-                charged.0.push((quota, charge.added));
-            } else {
-                all = false;
-            }
-        }
-        if all {
-            return Ok(());
-        }
+/// A quota with its charge; `None` for one that is gone.
+async fn charged(cx: &Cx, charge: &quota::Charge) -> Result<Option<Replacement>, Status> {
+    let Some(kind) = kinds::by_resource("", "v1", "resourcequotas") else { return Ok(None) };
+    let (namespace, meta) = (&cx.info.namespace, &charge.quota.metadata);
+    let name = meta.name.as_deref().unwrap_or_default();
+    let Some(mut stored) = cx.server.registry.get(kind, namespace, name).await? else { return Ok(None) };
+    for (resource, amount) in &charge.used {
+        object::put(&mut stored.value, &["status", "used", resource], json!(amount.to_string()));
     }
-    Err(Status::conflict(&cx.resource(), name, "the usage of a resource quota could not be updated"))
-}
-
-/// Gives back what was charged. The controller counts again in any case, so a failure costs no more than time.
-pub async fn refund(cx: &Cx, charged: Charged) {
-    for (quota, added) in charged.0 {
-        for _ in 0..QUOTA_ATTEMPTS {
-            let less = |stored: &Value| {
-                let used = stored
-                    .pointer("/status/used")
-                    .and_then(|used| Some(quota::amounts(Some(&BTreeMap::deserialize(used).ok()?))));
-                Some(quota::minus(&used.unwrap_or_default(), &added))
-            };
-            match set_used(cx, &quota, less).await {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(status) => {
-                    tracing::warn!(%quota, error = %status.message, "a quota's charge was not given back");
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// Writes what is used of a quota as `make` says, if it says anything; false when somebody else was first. A quota that
-/// is gone has nothing to write.
-async fn set_used(cx: &Cx, name: &str, make: impl FnOnce(&Value) -> Option<quota::Usage>) -> Result<bool, Status> {
-    let Some(kind) = kinds::by_resource("", "v1", "resourcequotas") else { return Ok(true) };
-    let namespace = &cx.info.namespace;
-    let Some(mut stored) = cx.server.registry.get(kind, namespace, name).await? else { return Ok(true) };
-    let Some(used) = make(&stored.value) else { return Ok(false) };
-    for (resource, amount) in used {
-        object::put(&mut stored.value, &["status", "used", &resource], json!(amount.to_string()));
-    }
-    let written = cx.server.registry.update(kind, &kind.key(namespace, name), &stored.value, stored.revision).await?;
-    Ok(written.is_some())
+    // The version that was counted with: another one by now is noticed when this is stored.
+    let revision = meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default();
+    let encoded = registry::encode(kind, &stored.value)?;
+    Ok(Some(Replacement { key: kind.key(namespace, name), revision, encoded }))
 }

@@ -25,6 +25,25 @@ pub struct Stored {
     pub revision: i64,
 }
 
+/// Another object's new version, which is stored together with the one that is written.
+pub struct Replacement {
+    pub key: String,
+    /// The version that it replaces.
+    pub revision: i64,
+    pub encoded: Bytes,
+}
+
+/// What became of a write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It was done, at this revision.
+    Done(i64),
+    /// The object is of another version by now, or there is one where there was to be none.
+    Overtaken,
+    /// One of those beside it is of another version by now.
+    BesideOvertaken,
+}
+
 /// The store, seen as objects.
 pub struct Registry {
     pub store: Arc<dyn Store>,
@@ -67,30 +86,44 @@ impl Registry {
         Ok(Some(Stored { value, revision: kv.mod_revision }))
     }
 
-    /// Writes a new object; `None` when the name is taken.
-    pub async fn create(&self, kind: &Kind, key: &str, value: &Value) -> Result<Option<i64>, Status> {
-        self.put(kind, key, value, 0).await
-    }
-
     /// Replaces the version of `revision`; `None` when somebody else was first.
     pub async fn update(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
-        self.put(kind, key, value, revision).await
+        Ok(match self.put(kind, key, value, revision, &[]).await? {
+            Put::Done(revision) => Some(revision),
+            Put::Overtaken | Put::BesideOvertaken => None,
+        })
     }
 
-    async fn put(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
+    /// Replaces the version of `revision`, 0 for a new object, and does what is to be done with it, all or nothing.
+    pub async fn put(
+        &self,
+        kind: &Kind,
+        key: &str,
+        value: &Value,
+        revision: i64,
+        beside: &[Replacement],
+    ) -> Result<Put, Status> {
         let lease = self.lease(kind).await?;
         let encoded = match self.converting(kind) {
             Some(server) => encode(kind, &conversion::to_storage(&server, kind, value.clone()).await?)?,
             None => encode(kind, value)?,
         };
-        let put = PutRequest::new(key.to_owned(), encoded).lease(lease);
-        let txn = Txn {
-            compare: vec![Compare::mod_revision_is(key.to_owned(), revision)],
-            success: vec![Op::Put(put)],
-            failure: Vec::new(),
+        let mut compare = vec![Compare::mod_revision_is(key.to_owned(), revision)];
+        let mut success = vec![Op::Put(PutRequest::new(key.to_owned(), encoded).lease(lease))];
+        for other in beside {
+            compare.push(Compare::mod_revision_is(other.key.clone(), other.revision));
+            success.push(Op::Put(PutRequest::new(other.key.clone(), other.encoded.clone())));
+        }
+        let there = Op::Range(RangeRequest { keys_only: true, ..RangeRequest::one(key.to_owned()) });
+        let answer = self.store.txn(Txn { compare, success, failure: vec![there] }).await.map_err(store_failed)?;
+        if answer.succeeded {
+            return Ok(Put::Done(answer.revision));
+        }
+        let is = match answer.responses.first() {
+            Some(OpResponse::Range(range)) => range.kvs.first().map_or(0, |kv| kv.mod_revision),
+            _ => 0,
         };
-        let answer = self.store.txn(txn).await.map_err(store_failed)?;
-        Ok(answer.succeeded.then_some(answer.revision))
+        Ok(if is == revision { Put::BesideOvertaken } else { Put::Overtaken })
     }
 
     /// Deletes the version of `revision`; `None` when somebody else was first, otherwise the deletion's revision.

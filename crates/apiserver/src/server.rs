@@ -127,7 +127,7 @@ pub struct Inner {
     pub signer: Signer,
     pub client_verifier: Option<Arc<dyn ClientCertVerifier>>,
     pub allocator: crate::allocate::Allocator,
-    /// Held while quotas are charged, so that requests do not overtake one another again and again.
+    /// Held by whoever charges quotas, until that is stored.
     pub quotas: tokio::sync::Mutex<()>,
     pub openapi: crate::openapi::Documents,
     pub aggregated: crate::aggregate::Documents,

@@ -15,11 +15,10 @@ use serde_json::Value;
 
 use super::{Operation, Request, View};
 
-/// What a request adds to one quota, and what that quota's `status.used` is then.
+/// What a quota's `status.used` is with a request.
 #[derive(Clone, Debug)]
 pub struct Charge {
     pub quota: Arc<ResourceQuota>,
-    pub added: Usage,
     pub used: Usage,
 }
 
@@ -44,7 +43,7 @@ pub fn minus(one: &Usage, other: &Usage) -> Usage {
 }
 
 /// What the object adds to the quotas that take it in (as replacing `old`, if there is one); a refusal when one is
-/// exceeded. The caller stores the charges with a compare, and asks again when another write came between.
+/// exceeded. The caller stores the charges together with the object, and asks again when another write came between.
 pub fn admit(
     request: &Request,
     view: &dyn View,
@@ -107,7 +106,7 @@ pub fn admit(
                 list(&hard)
             )));
         }
-        charges.push(Charge { quota, added, used: total });
+        charges.push(Charge { quota, used: total });
     }
     Ok(charges)
 }

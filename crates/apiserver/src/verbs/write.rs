@@ -13,7 +13,7 @@ use crate::admission::{self, Operation};
 use crate::context::Cx;
 use crate::managed;
 use crate::query::WriteOptions;
-use crate::registry::Stored;
+use crate::registry::{Put, Stored};
 use crate::strategy::{self, Part};
 use crate::verbs::delete;
 
@@ -21,6 +21,8 @@ use crate::verbs::delete;
 const GENERATE_ATTEMPTS: usize = 8;
 /// Tries of a change that others keep overtaking; each time one of the others got on. Upstream's storage tries without end.
 const CONFLICT_ATTEMPTS: usize = 64;
+/// Tries of a write whose quotas others keep changing.
+const QUOTA_ATTEMPTS: usize = 10;
 
 /// How managed fields follow a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +52,7 @@ pub async fn create(cx: &Cx, mut value: Value, options: &WriteOptions, tracking:
     if versioned && options.dry_run {
         object::set_resource_version(&mut value, &revision);
     }
-    let charged = admission::charge(cx, Operation::Create, &value, None, options.dry_run).await?;
-    let created = insert(cx, value, generated, options).await;
-    if created.is_err() {
-        admission::refund(cx, charged).await;
-    }
-    created
+    insert(cx, value, generated, options).await
 }
 
 /// Gives the object what the server gives it, a name included, and asks whether it may be.
@@ -69,29 +66,61 @@ async fn name_and_check(cx: &Cx, value: &mut Value) -> Result<(), Status> {
 async fn insert(cx: &Cx, mut value: Value, generated: bool, options: &WriteOptions) -> Result<Value, Status> {
     for attempt in 1.. {
         let name = object::name(&value).to_owned();
-        let claim = cx.server.allocator.claim(cx, &mut value, None, options.dry_run).await?;
-        if options.dry_run {
-            if cx.server.registry.get(&cx.kind, &cx.info.namespace, &name).await?.is_some() {
-                return Err(Status::already_exists(&cx.resource(), &name));
-            }
-            return Ok(value);
-        }
-        let stored = cx.server.registry.create(&cx.kind, &cx.key(&name), &value).await?;
-        drop(claim);
-        match stored {
-            Some(revision) => {
+        match put(cx, &mut value, None, &Part::Whole, options.dry_run).await? {
+            Written::At(revision) => {
                 object::set_resource_version(&mut value, &revision.to_string());
                 return Ok(value);
             }
-            None if generated && attempt < GENERATE_ATTEMPTS => {
+            Written::DryRun => return Ok(value),
+            Written::Overtaken if generated && attempt < GENERATE_ATTEMPTS => {
                 object::set_name(&mut value, "");
                 name_and_check(cx, &mut value).await?;
             }
-            None if generated => return Err(Status::generate_name_conflict(&cx.resource(), &name, 1)),
-            None => return Err(Status::already_exists(&cx.resource(), &name)),
+            Written::Overtaken if generated => return Err(Status::generate_name_conflict(&cx.resource(), &name, 1)),
+            Written::Overtaken => return Err(Status::already_exists(&cx.resource(), &name)),
         }
     }
     unreachable!("the loop returns by its last attempt")
+}
+
+/// What became of a checked object.
+enum Written {
+    At(i64),
+    /// Somebody else was first: there is another version, or an object of that name.
+    Overtaken,
+    /// Nothing, as was asked.
+    DryRun,
+}
+
+/// Brings a checked object into the store, with the addresses and ports that it claims and what it takes from quotas.
+async fn put(cx: &Cx, value: &mut Value, old: Option<&Stored>, part: &Part, dry_run: bool) -> Result<Written, Status> {
+    let registry = &cx.server.registry;
+    let (operation, revision) = old.map_or((Operation::Create, 0), |old| (Operation::Update, old.revision));
+    let before = old.map(|old| &old.value);
+    let name = object::name(value).to_owned();
+    let key = cx.key(&name);
+    for _ in 0..QUOTA_ATTEMPTS {
+        let charges = admission::charge(cx, operation, value, before, dry_run).await?;
+        let _claim = match part {
+            Part::Whole => cx.server.allocator.claim(cx, value, before, dry_run).await?,
+            _ => None,
+        };
+        if dry_run {
+            let taken = old.is_none() && registry.get(&cx.kind, &cx.info.namespace, &name).await?.is_some();
+            return Ok(if taken { Written::Overtaken } else { Written::DryRun });
+        }
+        if old.is_some() && delete::finished(&cx.kind, value) {
+            // The last finalizer went with this update: what it held goes now.
+            let gone = registry.delete(&key, revision).await?;
+            return Ok(gone.map_or(Written::Overtaken, Written::At));
+        }
+        match registry.put(&cx.kind, &key, value, revision, &charges.quotas).await? {
+            Put::Done(revision) => return Ok(Written::At(revision)),
+            Put::Overtaken => return Ok(Written::Overtaken),
+            Put::BesideOvertaken => {}
+        }
+    }
+    Err(Status::conflict(&cx.resource(), &name, "the usage of a resource quota could not be updated"))
 }
 
 /// `kubernetes/apiserver pkg/storage/names/generate.go: five characters, none of them a vowel`.
@@ -147,13 +176,14 @@ where
         if new == old.value || managed::same_but_times(&new, &old.value) {
             return Ok(Some(old.value));
         }
-        let charged = admission::charge(cx, Operation::Update, &new, Some(&old.value), how.options.dry_run).await?;
-        let stored = store(cx, how, new, &old).await;
-        if let Ok(Some(written)) = stored {
-            return Ok(Some(written));
+        match put(cx, &mut new, Some(&old), &how.part, how.options.dry_run).await? {
+            Written::At(revision) => {
+                object::set_resource_version(&mut new, &revision.to_string());
+                return Ok(Some(new));
+            }
+            Written::DryRun => return Ok(Some(new)),
+            Written::Overtaken => {}
         }
-        admission::refund(cx, charged).await;
-        stored?;
     }
     Err(Status::modified(&cx.resource(), &cx.info.name))
 }
@@ -168,28 +198,6 @@ async fn prepare(cx: &Cx, how: &Update<'_>, new: &mut Value, old: &Stored) -> Re
     strategy::prepare_for_update(cx, new, &old.value, &how.part);
     strategy::validate(cx, new, Some(&old.value), &how.part)?;
     admission::validate(cx, Operation::Update, Some(new), Some(&old.value)).await
-}
-
-async fn store(cx: &Cx, how: &Update<'_>, mut new: Value, old: &Stored) -> Result<Option<Value>, Status> {
-    let key = cx.key(&cx.info.name);
-    let claim = match &how.part {
-        Part::Whole => cx.server.allocator.claim(cx, &mut new, Some(&old.value), how.options.dry_run).await?,
-        _ => None,
-    };
-    if how.options.dry_run {
-        return Ok(Some(new));
-    }
-    let revision = if delete::finished(&cx.kind, &new) {
-        // The last finalizer went with this update: what it held goes now.
-        cx.server.registry.delete(&key, old.revision).await?
-    } else {
-        cx.server.registry.update(&cx.kind, &key, &new, old.revision).await?
-    };
-    drop(claim);
-    Ok(revision.map(|revision| {
-        object::set_resource_version(&mut new, &revision.to_string());
-        new
-    }))
 }
 
 /// The conflict of a write that is meant for an object of another uid.

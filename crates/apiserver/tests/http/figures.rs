@@ -89,7 +89,7 @@ async fn metrics_have_upstreams_names_and_true_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_is_charged_once_and_what_did_not_come_about_is_given_back() {
+async fn a_quota_is_charged_together_with_the_object_or_not_at_all() {
     let cluster = Cluster::start().await;
     let server = &cluster.server;
     let quotas = "/api/v1/namespaces/default/resourcequotas";
@@ -100,8 +100,10 @@ async fn a_quota_is_charged_once_and_what_did_not_come_about_is_given_back() {
     made["status"] = json!({"hard": hard, "used": {"count/configmaps": "0"}});
     assert_eq!(send(server, "PUT", &format!("{quotas}/q/status"), &made).await.0, 200);
     let used = || async { get(server, &format!("{quotas}/q")).await.1["status"]["used"]["count/configmaps"].clone() };
-    assert_eq!(send(server, "POST", MAPS, &map("a")).await.0, 201);
-    assert_eq!(used().await, "1");
+    let (code, first) = send(server, "POST", MAPS, &map("a")).await;
+    assert_eq!((code, used().await), (201, json!("1")));
+    let charged = get(server, &format!("{quotas}/q")).await.1;
+    assert_eq!(charged["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     assert_eq!(send(server, "POST", MAPS, &map("a")).await.0, 409);
     assert_eq!(send(server, "POST", &format!("{MAPS}?dryRun=All"), &map("b")).await.0, 201);
     assert_eq!(used().await, "1");
