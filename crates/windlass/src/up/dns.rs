@@ -3,55 +3,63 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use anyhow::Context;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Node;
 use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
 use net::{Cidr, DNS_PORT};
 use serde_json::{Value, json};
 
-use super::FIELD_MANAGER;
+use super::publish;
 use crate::node::RUNTIME;
 
-/// Keeps the Service and its endpoints, once there is a node that answers; `own` is that of this process, which does as soon
-/// as it is asked.
+/// Keeps the Service and its endpoints, once the nodes have been listed and one of them answers; `own` is that of this
+/// process, which does as soon as it is asked.
 pub async fn publish(client: kube::Client, address: IpAddr, own: Option<(String, IpAddr)>) -> anyhow::Result<()> {
-    let how = PatchParams::apply(FIELD_MANAGER).force();
-    let services: Api<Service> = Api::namespaced(client.clone(), "kube-system");
-    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "kube-system");
-    let mut servers: BTreeMap<String, (IpAddr, bool)> = BTreeMap::new();
-    let mut written = servers.clone();
-    let mut nodes = watcher::watcher(Api::<Node>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let mut written: Option<Servers> = None;
+    let mut servers = Servers::new();
+    // Those of a listing that is not at its end.
+    let mut listing = Some(Servers::new());
+    let all = watcher::Config::default();
+    let mut nodes = watcher::watcher(Api::<Node>::all(client.clone()), all).default_backoff().boxed();
     loop {
-        servers.extend(own.iter().map(|(name, gateway)| (name.clone(), (*gateway, true))));
-        if written.is_empty() && !servers.is_empty() {
-            let written = services.patch("kube-dns", &how, &Patch::Apply(&service(address))).await;
-            written.context("cannot publish the cluster's DNS")?;
-        }
-        if written != servers {
-            match slices.patch("kube-dns", &how, &Patch::Apply(&slice(&servers, address.is_ipv4()))).await {
-                Ok(_) => written.clone_from(&servers),
-                // The next change of a node, which none is long without, is the next try.
-                Err(error) => tracing::warn!(%error, "endpoints of kube-dns not written"),
-            }
-        }
         match nodes.next().await {
-            Some(Ok(watcher::Event::Init)) => servers.clear(),
-            Some(Ok(watcher::Event::InitApply(node) | watcher::Event::Apply(node))) => {
-                let name = node.metadata.name.clone().unwrap_or_default();
-                servers.remove(&name);
-                servers.extend(server(&node).map(|server| (name, server)));
-            }
+            Some(Ok(watcher::Event::Init)) => listing = Some(Servers::new()),
+            Some(Ok(watcher::Event::InitApply(node))) => note(listing.get_or_insert_default(), &node),
+            Some(Ok(watcher::Event::InitDone)) => servers = listing.take().unwrap_or_default(),
+            Some(Ok(watcher::Event::Apply(node))) => note(&mut servers, &node),
             Some(Ok(watcher::Event::Delete(node))) => {
-                servers.remove(node.metadata.name.as_deref().unwrap_or_default());
+                servers.remove(&node.name_any());
             }
-            Some(Ok(watcher::Event::InitDone)) => {}
             Some(Err(error)) => tracing::warn!(%error, "watch of nodes"),
             None => anyhow::bail!("the watch of nodes ended"),
         }
+        if listing.is_some() {
+            continue;
+        }
+        servers.extend(own.iter().map(|(name, gateway)| (name.clone(), (*gateway, true))));
+        if written.is_none() && servers.is_empty() {
+            continue;
+        }
+        if written.is_none() {
+            publish::objects(&client, &[service(address)]).await;
+        }
+        if written.as_ref() != Some(&servers) {
+            publish::objects(&client, &[slice(&servers, address.is_ipv4())]).await;
+            written = Some(servers.clone());
+        }
     }
+}
+
+/// Where the nodes answer, and whether they are ready, by their names.
+type Servers = BTreeMap<String, (IpAddr, bool)>;
+
+fn note(servers: &mut Servers, node: &Node) {
+    let name = node.name_any();
+    match server(node) {
+        Some(server) => servers.insert(name, server),
+        None => servers.remove(&name),
+    };
 }
 
 /// Where a node answers, and whether it is ready; `None` for a node that is none of ours or has no pods' addresses yet.
@@ -79,7 +87,7 @@ fn service(address: IpAddr) -> Value {
 }
 
 /// With hints, so that pods ask their own node while that answers.
-fn slice(servers: &BTreeMap<String, (IpAddr, bool)>, ipv4: bool) -> Value {
+fn slice(servers: &Servers, ipv4: bool) -> Value {
     let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": DNS_PORT});
     let endpoint = |(name, (gateway, ready)): (&String, &(IpAddr, bool))| {
         json!({
