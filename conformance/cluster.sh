@@ -34,6 +34,12 @@ second_flags=(
 exec {turn}>"${TMPDIR:-/tmp}/windlass-$cluster.lock"
 flock -n "$turn" || { echo "waiting for the end of another cluster named $cluster" >&2; flock "$turn"; }
 
+# Becomes a program, in the background, that does not hold the lock: a runner may be killed before what it started.
+apart() { exec "$@" {turn}>&-; }
+
+# focus_on FILE: a pattern of the specs' names in it, one a line
+focus_on() { sed -e 's/[][\.*^$(){}?+|/]/\\&/g' "$1" | paste -sd'|'; }
+
 # A program on the second host.
 there() { nsenter --net="/run/netns/$host" "$@"; }
 
@@ -41,10 +47,13 @@ there() { nsenter --net="/run/netns/$host" "$@"; }
 serve_images() {
   local bin=$PWD/bin
   ./build.sh agnhost nonewprivs sample-apiserver etcd images
-  [ -f "$bin/userland.tar" ] || ./userland.sh "$bin/userland.tar"
-  "$bin/images" build "$bin" "$bin/userland.tar" "$work/images"
+  # Made again when its recipe is another.
+  local userland
+  userland=$bin/userland-$(sha256sum userland.sh | cut -c1-12).tar
+  [ -f "$userland" ] || ./userland.sh "$userland"
+  "$bin/images" build "$bin" "$userland" "$work/images"
   [ "$nodes" = 1 ] || ../scripts/host.sh up "$host" "$subnet"
-  "$bin/images" serve "$work/images" "$registry_address" >"$work/registry.log" 2>&1 &
+  apart "$bin/images" serve "$work/images" "$registry_address" >"$work/registry.log" 2>&1 &
   registry=$!
   until grep -qs '^serving' "$work/registry.log"; do
     kill -0 "$registry" || { cat "$work/registry.log"; return 1; }
@@ -59,7 +68,7 @@ join_cluster() {
     kill -0 "$node" || { cat "$work/token.log" "$work/node.log"; return 1; }
     sleep 0.2
   done
-  there "$windlass" "${invitation[@]:1}" "${second_flags[@]}" >"$work/join.log" 2>"$work/node-2.log" &
+  apart nsenter --net="/run/netns/$host" "$windlass" "${invitation[@]:1}" "${second_flags[@]}" >"$work/join.log" 2>"$work/node-2.log" &
   second=$!
   await grep -qs 'is a node of' "$work/join.log"
 }
@@ -97,7 +106,7 @@ registries:
     endpoints: [{host: "$registry_address", plain_http: true}]
     endpoints_only: true
 YAML
-  "$windlass" up ${left_out:+--disable "$left_out"} "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
+  apart "$windlass" up ${left_out:+--disable "$left_out"} "${cluster_flags[@]}" >"$work/up.log" 2>"$work/node.log" &
   node=$!
   if declare -F beside >/dev/null; then
     await grep -qs certificates "$work/up.log"

@@ -52,10 +52,14 @@ else
   "$windlass" up --control-plane-only --disable controllers --disable scheduler --data-dir "$work/data" --no-merge-kubeconfig \
     --kubeconfig "$work/ours" --secure-port 18463 >"$work/up.log" 2>&1 &
   started+=($!)
-  until [ -s "$work/ours" ]; do sleep 0.1; kill -0 "$!"; done
+  until [ -s "$work/ours" ]; do
+    kill -0 "$!" || { tail "$work/up.log"; exit 1; }
+    sleep 0.1
+  done
   ready "$work/ours" "$!" "$work/up.log"
   servers+=(-b "$work/ours" -again "$work/second/kubeconfig" -known differ/known.tsv)
 fi
 ready "$work/reference/kubeconfig" "${started[1]}" "$work/reference/api.log"
 ready "$work/second/kubeconfig" "${started[3]}" "$work/second/api.log"
-bin/differ "${servers[@]}" -commit "$(git rev-parse --short HEAD)" -date "$(date +%F)" "$@"
+export KUBECACHEDIR=$work/cache
+PATH=$PWD/bin:$PATH bin/differ "${servers[@]}" -commit "${commit:-}" -date "$(date +%F)" "$@"

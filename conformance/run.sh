@@ -9,7 +9,6 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . ./binary.sh
 workers=${PARALLEL:-12}
-commit=$(git rev-parse --short HEAD)
 work=$(mktemp -d "${TMPDIR:-/tmp}/windlass-suite-XXXXXX")
 ./build.sh kubectl e2e.test ginkgo
 go build -o bin/report ./report
@@ -24,14 +23,13 @@ trap finish EXIT
 serve_images
 start_cluster
 
-quote() { sed -e 's/[][\.*^$(){}?+|/]/\\&/g'; }
 focus=${FOCUS:-}
 attempts=1 limit=10800
 if [ -n "${QUICK:-}" ]; then
   bin/report quick >"$work/quick.txt"
   LIST=$work/quick.txt attempts=2 limit=720
 fi
-[ -n "${LIST:-}" ] && focus=$(quote <"$LIST" | paste -sd'|')
+[ -z "${LIST:-}" ] || focus=$(focus_on "$LIST")
 labels="Conformance${AREA:+ && $AREA}"
 flags=(
   --provider=skeleton --kubeconfig="$work/admin.conf" --kubectl-path="$PWD/bin/kubectl" --allowed-not-ready-nodes=-1
@@ -65,10 +63,6 @@ grep -hE '^ *\[FAIL' "$work"/*.log | sort -u || true
 grep -hA1 'FLAKEY TEST' "$work"/*.log || true
 echo "$(cat "$work"/*.log | grep -c 'FLAKEY TEST') flakes"
 [ -n "$part" ] || bin/report write
-list=
-if [ -n "${QUICK:-}" ]; then
-  list=$work/quick.txt
-elif [ -z "$part" ]; then
-  list=passing.txt
-fi
+list=${LIST:-}
+[ -n "$part" ] || list=passing.txt
 bin/report regressions ${list:+"$list"}

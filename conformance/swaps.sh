@@ -1,10 +1,11 @@
-# What swap.sh knows of each of upstream's components: which part of ours it replaces, how it is started, and which specs
-# lean on it.
+# What swap.sh knows of each of upstream's components: which part of ours it replaces, and how it is started. The specs that
+# lean on it are those of swaps/COMPONENT.txt.
 
 # programs_of COMPONENT: what is built of upstream
 programs_of() {
   case $1 in
-    etcd) echo kube-apiserver etcdctl ;;
+    store) echo kube-apiserver etcdctl ;;
+    etcd) echo etcd etcdctl ;;
     kube-apiserver) echo kube-apiserver etcd ;;
     *) echo "$1" ;;
   esac
@@ -30,7 +31,8 @@ part_of() {
 # flags_of COMPONENT: what else `windlass up` is told
 flags_of() {
   case $1 in
-    etcd) echo --etcd-bind-address "127.0.0.1:${ports}379" ;;
+    store) echo --etcd-bind-address "127.0.0.1:${ports}379" ;;
+    etcd) echo --etcd-servers "http://127.0.0.1:${ports}379" ;;
     kube-apiserver) echo --api-server "https://127.0.0.1:${ports}443" ;;
   esac
 }
@@ -39,7 +41,8 @@ flags_of() {
 note_of() {
   case $1 in
     kubectl) echo "upstream's client with nothing of ours left out" ;;
-    etcd) echo "upstream's kube-apiserver and etcdctl on our store, by etcd's protocol; the specs go through that API server, pods run on our node" ;;
+    store) echo "upstream's kube-apiserver and etcdctl on our store, by etcd's protocol; the specs go through that API server, the rest is ours with our API server" ;;
+    etcd) echo "in the place of our store, under our API server" ;;
     kube-apiserver) echo "in the place of ours, on upstream's etcd in the place of our store" ;;
     kubelet) echo "in the place of ours, with containerd, runc and the CNI plugin ptp of Debian, as the only node; network policies are left out with ours" ;;
     *) echo "in the place of ours, which is left out" ;;
@@ -69,7 +72,7 @@ answers() { # KUBECONFIG
 
 # run PROGRAM ARGUMENT...: starts one that is there until the end
 run() {
-  "$@" >"$work/$(basename "$1").log" 2>&1 &
+  apart "$@" >"$work/$(basename "$1").log" 2>&1 &
   started+=($!)
 }
 
@@ -90,8 +93,21 @@ api_server() {
     --requestheader-extra-headers-prefix X-Remote-Extra- "$@"
 }
 
-# The specs go through the API server beside ours; etcd's own client is tried first.
+# upstream_etcd: as the store of an API server
+upstream_etcd() {
+  local store=http://127.0.0.1:${ports}379
+  run bin/etcd --data-dir "$work/etcd" --listen-client-urls "$store" --advertise-client-urls "$store" \
+    --listen-peer-urls "http://127.0.0.1:${ports}380"
+}
+
 beside_etcd() {
+  upstream_etcd
+  await answers "$work/admin.conf"
+  bin/etcdctl --endpoints "127.0.0.1:${ports}379" get --prefix --keys-only /registry/namespaces/ | grep -qx /registry/namespaces/default
+}
+
+# The specs go through the API server beside ours; etcd's own client is tried first.
+beside_store() {
   local pki=$work/data/pki
   await answers "$work/admin.conf"
   api_server "${ports}444" --etcd-servers "https://127.0.0.1:${ports}379" --etcd-cafile "$pki/etcd/ca.crt" \
@@ -115,10 +131,8 @@ beside_etcd() {
 }
 
 beside_kube-apiserver() {
-  local store=http://127.0.0.1:${ports}379
-  run bin/etcd --data-dir "$work/etcd" --listen-client-urls "$store" --advertise-client-urls "$store" \
-    --listen-peer-urls "http://127.0.0.1:${ports}380"
-  api_server "${ports}443" --etcd-servers "$store"
+  upstream_etcd
+  api_server "${ports}443" --etcd-servers "http://127.0.0.1:${ports}379"
 }
 
 beside_kube-scheduler() {
@@ -176,31 +190,4 @@ remove_cgroups() {
   done
   echo "cgroups are left: $left"
   return 1
-}
-
-# specs_of COMPONENT: a pattern of their names
-specs_of() {
-  case $1 in
-    kube-scheduler)
-      echo 'SchedulerPredicates.*(NodeSelector is respected|resource limits of pods|no conflict between pods)|SchedulerPreemption.*(basic preemption|lower priority pod preemption)|RollingUpdateDeployment should delete old|ReplicationController should serve a basic image|should run and stop simple daemon'
-      ;;
-    kube-controller-manager)
-      echo '\[sig-apps\] Deployment|ReplicaSet should|\] Job should|CronJob should (replace|schedule multiple)|Garbage collector|ResourceQuota should create a ResourceQuota|EndpointSlice should|DisruptionController should (create|update)|ServiceAccounts should (mount|run through)|Namespaces .* should ensure that all|StatefulSet .*should perform rolling updates'
-      ;;
-    kube-apiserver)
-      echo 'Watchers should|should return chunks|Garbage collector should (delete|orphan|not be blocked)|ResourceQuota should create a ResourceQuota and capture|Namespaces .* should ensure that all|CustomResourceDefinition Watch|AdmissionWebhook.*should (mutate configmap|be able to deny pod|deny crd)|ValidatingAdmissionPolicy|Aggregator|\[sig-apps\] (Deployment|ReplicaSet|Job) |StatefulSet .*should perform rolling updates|should run and stop simple daemon|DisruptionController should|CronJob should schedule multiple|EndpointSlice|Services should (serve|be able to create a functioning NodePort|be able to change the type)|DNS should provide DNS for (the cluster|services)|Networking Granular Checks|ServiceAccounts|Certificates API|Kubectl (logs|expose|describe|replace)|resource limits of pods|SchedulerPreemption.*basic preemption|\[sig-node\] (Pods should|Secrets should|ConfigMap should|Lease|RuntimeClass|Ephemeral)|Events should|FieldValidation should'
-      ;;
-    kubelet)
-      echo '\[sig-node\] (Pods should (get|be submitted|be updated|contain|support|allow)|Container Runtime|Container Lifecycle Hook|InitContainer|Kubelet when|KubeletManagedEtcHosts|Security Context|Downward API|ConfigMap should|Secrets should|Variable Expansion should (allow|succeed)|Ephemeral Containers|PreStop|Sysctls|Containers should|Probing container should be restarted|RuntimeClass should (run|reject))|\[sig-storage\] (ConfigMap should be|Secrets should be|Projected|Downward API volume|EmptyDir|Subpath)|Networking Granular Checks: Pods should function for intra-pod|DNS should provide DNS for the cluster|Kubectl logs|Proxy version v1 .*should proxy through a service'
-      ;;
-    kube-proxy)
-      echo 'Services should|Proxy .*should proxy through a service|Networking Granular Checks|EndpointSlice should create Endpoints|DNS should provide DNS for services'
-      ;;
-    etcd)
-      echo 'Watchers should|should return chunks|ConfigMap should (be consumable via environment|run through)|Secrets should (patch|be consumable via)|Pods should (be submitted|get a host IP|be updated)|RollingUpdateDeployment should delete old|ReplicaSet should serve|Job should (delete a job|run a job to completion when tasks sometimes)|Garbage collector should delete (pods|RS)|ResourceQuota should create a ResourceQuota and capture the life of a (pod|configMap)|CustomResourceDefinition Watch|creating/deleting custom resource|Lease API|Events should|Services should serve a basic endpoint|ServiceAccounts should (mount|run through)|FieldValidation should'
-      ;;
-    kubectl)
-      echo '\[sig-cli\] Kubectl'
-      ;;
-  esac
 }

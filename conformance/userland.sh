@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the Debian root file system that the suite's images share, as a tar archive.
+# Makes the Debian root file system that the suite's images share, as a tar archive: the same bytes from the same packages, which
+# are those that Debian 12 has on the day.
 #   userland.sh FILE
 set -euo pipefail
 command -v mmdebstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null; }

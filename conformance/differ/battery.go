@@ -44,8 +44,12 @@ type resource struct {
 const namespace = "differ"
 
 const (
-	jsonType  = "application/json"
-	mergeType = "application/merge-patch+json"
+	jsonType      = "application/json"
+	mergeType     = "application/merge-patch+json"
+	strategicType = "application/strategic-merge-patch+json"
+	jsonPatchType = "application/json-patch+json"
+	applyType     = "application/apply-patch+yaml"
+	tableType     = "application/json;as=Table;v=v1;g=meta.k8s.io"
 )
 
 func (resource resource) base() string {
@@ -122,7 +126,7 @@ func discover(server *server) ([]resource, error) {
 }
 
 // batteries are all scripts: what every resource answers to the same requests, what becomes of whole objects leaf by
-// leaf, and the scripts written by hand.
+// leaf, and the scripts that are written out.
 func batteries(reference *server) ([]script, error) {
 	resources, err := discover(reference)
 	if err != nil {
@@ -148,7 +152,11 @@ func batteries(reference *server) ([]script, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(all, whole, byHand(), packed), nil
+	written, err := writtenScripts()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(all, whole, written, packed), nil
 }
 
 // testdata answers the directory of upstream's filled objects.
@@ -218,7 +226,7 @@ func reads(collection string) []step {
 	return []step{
 		get("missing", missing),
 		get("missing, bad name", collection+"/No_Such"),
-		{what: "missing as table", method: "GET", path: missing, accept: "application/json;as=Table;v=v1;g=meta.k8s.io"},
+		{what: "missing as table", method: "GET", path: missing, accept: tableType},
 		{what: "unacceptable", method: "GET", path: missing, accept: "text/html"},
 		get("subresource that is not there", missing+"/nothing"),
 		get("status", missing+"/status"),
@@ -250,7 +258,7 @@ func lists(collection string) []step {
 		list("watch that ends", "watch=1&timeoutSeconds=1&labelSelector=differ%3Dnone"),
 		list("watch, initial events without match", "watch=1&sendInitialEvents=true&timeoutSeconds=1"),
 		list("pretty", "labelSelector=differ%3Dnone&pretty=1"),
-		{what: "table", method: "GET", path: collection + "?labelSelector=differ%3Dnone", accept: "application/json;as=Table;v=v1;g=meta.k8s.io"},
+		{what: "table", method: "GET", path: collection + "?labelSelector=differ%3Dnone", accept: tableType},
 		{what: "partial metadata", method: "GET", path: collection + "?labelSelector=differ%3Dnone", accept: "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"},
 		{what: "yaml", method: "GET", path: collection + "?labelSelector=differ%3Dnone", accept: "application/yaml"},
 	}
@@ -358,8 +366,8 @@ func patches(resource resource) []step {
 	apply := object{"apiVersion": resource.apiVersion(), "kind": resource.kind, "metadata": object{"name": "no-such-object"}}
 	return []step{
 		patch("merge, missing", "", mergeType, object{"metadata": object{"labels": object{"a": "b"}}}),
-		patch("strategic, missing", "", "application/strategic-merge-patch+json", object{"metadata": object{"labels": object{"a": "b"}}}),
-		patch("json, missing", "", "application/json-patch+json", []any{object{"op": "remove", "path": "/metadata/labels"}}),
+		patch("strategic, missing", "", strategicType, object{"metadata": object{"labels": object{"a": "b"}}}),
+		patch("json, missing", "", jsonPatchType, []any{object{"op": "remove", "path": "/metadata/labels"}}),
 		patch("unsupported type", "", jsonType, object{}),
 		patch("apply without manager", "", applyType, apply),
 		patch("apply, bad yaml", "?fieldManager=differ", applyType, "a: [b"),

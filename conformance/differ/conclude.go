@@ -24,8 +24,8 @@ type count struct {
 	Agreed   int    `json:"agreed"`
 }
 
-// conclude prints and writes what was found. Differences beyond the known ones fail, as do known ones that are gone, and
-// answers in which two upstream servers differ.
+// conclude prints what was found. Differences beyond the known ones fail, as do known ones that are gone, and answers in which
+// two upstream servers differ. Only what does not fail is written.
 func conclude(outcomes []outcome, how conclusion) error {
 	areas := counted(outcomes)
 	agreed := 0
@@ -45,27 +45,29 @@ func conclude(outcomes []outcome, how conclusion) error {
 		}
 	}
 	unknown := assign(known, outcomes)
-	if how.result != "" {
-		content, err := json.MarshalIndent(map[string]any{
-			"commit": how.commit, "date": how.date, "requests": len(outcomes), "agreed": agreed, "areas": areas, "known": byReason(known),
-		}, "", " ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(how.result, append(content, '\n'), 0o644); err != nil {
-			return err
-		}
-	}
-	wavered := wavering(outcomes)
-	if how.known == "" || wavered != nil {
-		return wavered
+	if err := wavering(outcomes); err != nil {
+		return err
 	}
 	if how.recount {
 		if err := recount(how.known, known); err != nil {
 			return err
 		}
 	}
-	return hold(known, unknown, how.part || how.recount)
+	if how.known != "" {
+		if err := hold(known, unknown, how.part || how.recount); err != nil {
+			return err
+		}
+	}
+	if how.result == "" {
+		return nil
+	}
+	content, err := json.MarshalIndent(map[string]any{
+		"commit": how.commit, "date": how.date, "requests": len(outcomes), "agreed": agreed, "areas": areas, "known": byReason(known),
+	}, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(how.result, append(content, '\n'), 0o644)
 }
 
 // wavering fails where two upstream servers answered differently.
@@ -135,7 +137,7 @@ func showGroups(outcomes []outcome, show int) {
 	})
 	for _, group := range sorted[:min(show, len(sorted))] {
 		example := group[0]
-		fmt.Printf("--- %d like: %s\n%s %s\n", len(group), example.name, example.step.method, example.step.path)
+		fmt.Printf("--- %d like: %s\n%s\n", len(group), example.name, example.step.line())
 		for _, part := range example.parts[:min(partsShown, len(example.parts))] {
 			part.upstream, part.ours = part.upstream[:min(valueShown, len(part.upstream))], part.ours[:min(valueShown, len(part.ours))]
 			fmt.Println(" ", part)

@@ -9,15 +9,21 @@ import (
 	"strings"
 )
 
-// difference is one that is known: as many requests as are counted, whose names match, differ in places that match.
+// difference is one that is known: as many requests as are counted, whose names match, differ in as many places that match.
 type difference struct {
-	line     int
-	requests int
-	name     *regexp.Regexp
-	place    *regexp.Regexp
-	reason   string
-	// found are the requests that differ so.
-	found int
+	line   int
+	known  extent
+	name   *regexp.Regexp
+	place  *regexp.Regexp
+	reason string
+	found  extent
+}
+
+// extent is how far a difference goes: the requests that have it, and the places of their answers in which they do.
+type extent struct{ requests, places int }
+
+func (extent extent) String() string {
+	return fmt.Sprintf("%d\t%d", extent.requests, extent.places)
 }
 
 // reason is why some requests are answered otherwise.
@@ -26,8 +32,8 @@ type reason struct {
 	Reason   string `json:"reason"`
 }
 
-// readKnown reads lines of `requests<TAB>names<TAB>differences<TAB>reason`: how many requests whose names match the first
-// regular expression, as a whole, differ in a way that the second one finds (see part.String), and why.
+// readKnown reads lines of `requests<TAB>places<TAB>names<TAB>differences<TAB>reason`: how many requests whose names match the
+// first regular expression, as a whole, differ in how many places in a way that the second one finds (see part.String), and why.
 func readKnown(file string) ([]*difference, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -50,25 +56,29 @@ func readKnown(file string) ([]*difference, error) {
 
 func parseKnown(line string) (*difference, error) {
 	fields := strings.Split(line, "\t")
-	if len(fields) != 4 {
-		return nil, fmt.Errorf("%d fields, not the four of requests, names, differences, reason", len(fields))
+	if len(fields) != 5 {
+		return nil, fmt.Errorf("%d fields, not the five of requests, places, names, differences, reason", len(fields))
 	}
 	requests, err := strconv.Atoi(fields[0])
 	if err != nil {
 		return nil, err
 	}
-	name, err := regexp.Compile("^(?:" + fields[1] + ")$")
+	places, err := strconv.Atoi(fields[1])
 	if err != nil {
 		return nil, err
 	}
-	if fields[1] == ".*" && fields[2] == "." {
+	name, err := regexp.Compile("^(?:" + fields[2] + ")$")
+	if err != nil {
+		return nil, err
+	}
+	if fields[2] == ".*" && fields[3] == "." {
 		return nil, fmt.Errorf("every request and every place: such a difference would hide all others")
 	}
-	place, err := regexp.Compile(fields[2])
+	place, err := regexp.Compile(fields[3])
 	if err != nil {
 		return nil, err
 	}
-	return &difference{requests: requests, name: name, place: place, reason: fields[3]}, nil
+	return &difference{known: extent{requests, places}, name: name, place: place, reason: fields[4]}, nil
 }
 
 // assign counts for each known difference the requests that have it. A place in which answers differ belongs to the first
@@ -86,9 +96,11 @@ func assign(known []*difference, outcomes []outcome) []string {
 				unknown = append(unknown, outcome.name+"\n  "+text)
 				continue
 			}
-			if one := known[index]; !seen[one] {
+			one := known[index]
+			one.found.places++
+			if !seen[one] {
 				seen[one] = true
-				one.found++
+				one.found.requests++
 			}
 		}
 	}
@@ -104,7 +116,7 @@ func byReason(known []*difference) []*reason {
 			index = len(all)
 			all = append(all, &reason{Reason: one.reason})
 		}
-		all[index].Requests += one.found
+		all[index].Requests += one.found.requests
 	}
 	return all
 }
@@ -117,12 +129,12 @@ func recount(file string, known []*difference) error {
 	}
 	lines := strings.Split(string(content), "\n")
 	for _, one := range slices.Backward(known) {
-		if one.found == 0 {
+		if one.found.requests == 0 {
 			lines = slices.Delete(lines, one.line, one.line+1)
 			continue
 		}
-		_, rest, _ := strings.Cut(lines[one.line], "\t")
-		lines[one.line] = strconv.Itoa(one.found) + "\t" + rest
+		rest := strings.SplitN(lines[one.line], "\t", 3)[2]
+		lines[one.line] = one.found.String() + "\t" + rest
 	}
 	return os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o644)
 }
@@ -134,8 +146,9 @@ func hold(known []*difference, unknown []string, anyNumber bool) error {
 	}
 	wrong := len(unknown)
 	for _, one := range known {
-		if !anyNumber && one.found != one.requests {
-			fmt.Printf("known difference: %d requests, not %d: %s: %s: %s\n", one.found, one.requests, one.name, one.place, one.reason)
+		if !anyNumber && one.found != one.known {
+			fmt.Printf("known difference: %d requests in %d places, not %d in %d: %s: %s: %s\n", one.found.requests, one.found.places,
+				one.known.requests, one.known.places, one.name, one.place, one.reason)
 			wrong++
 		}
 	}

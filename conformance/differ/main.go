@@ -11,6 +11,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -39,6 +40,9 @@ func run() error {
 	commit := flag.String("commit", "", "commit that is compared")
 	date := flag.String("date", "", "day of the comparison")
 	flag.Parse()
+	if *result != "" && (*only != "" || *recount) {
+		return errors.New("-result is for the whole, as it is known to be: without -only and -recount")
+	}
 	servers, err := connectAll(*a, *b, *again)
 	if err != nil {
 		return err
@@ -156,7 +160,7 @@ func writeAnswers(file string, outcomes []outcome) error {
 			continue
 		}
 		if err := encoder.Encode(map[string]any{
-			"name": outcome.name, "method": outcome.step.method, "path": outcome.step.path, "body": string(outcome.step.body),
+			"name": outcome.name, "request": outcome.step.line(), "body": string(outcome.step.body),
 			"upstream": outcome.upstream, "ours": outcome.ours, "parts": texts(outcome.parts), "wavering": texts(outcome.wavering),
 		}); err != nil {
 			return err

@@ -13,11 +13,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// moving are parts of texts that differ from server to server and from run to run.
-var moving = []struct {
+type replacement struct {
 	pattern *regexp.Regexp
 	instead string
-}{
+}
+
+// moving are parts of texts that differ from server to server and from run to run.
+var moving = []replacement{
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`10\.\d+\.\d+\.\d+`), "ADDRESS"},
@@ -42,8 +44,17 @@ var unordered = map[string]bool{
 	"causes": true, "managedFields": true, "resourceRules": true, "nonResourceRules": true,
 }
 
-func normalText(text string) string {
-	for _, rule := range moving {
+// printed are those of what kubectl prints: dates, ages, and the columns that they widen.
+var printed = []replacement{
+	{regexp.MustCompile(`\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}`), "TIME"},
+	{regexp.MustCompile(`(?m)(^| )(?:\d+(?:ms|s|m\d+s|m)|<unknown>)( ago\b|\)|  |$)`), "${1}AGE$2"},
+	{regexp.MustCompile(` {2,}`), "  "},
+}
+
+func normalText(text string) string { return replace(text, moving) }
+
+func replace(text string, rules []replacement) string {
+	for _, rule := range rules {
 		text = rule.pattern.ReplaceAllString(text, rule.instead)
 	}
 	return text
@@ -176,7 +187,7 @@ func normalBody(contentType string, body []byte) string {
 }
 
 // compared are the headers a client acts on.
-var compared = []string{"Content-Type", "Warning", "Location", "Retry-After", "Allow", "Cache-Control"}
+var compared = []string{"Content-Type", "Warning", "Location", "Retry-After", "Allow", "Cache-Control", standardError}
 
 // normalAnswer is an answer without what moves.
 type normalAnswer struct {
@@ -193,6 +204,9 @@ func normalize(answered answer) normalAnswer {
 	normalized := normalAnswer{
 		Status: answered.status, Headers: map[string]string{},
 		Body: normalBody(answered.header.Get("Content-Type"), answered.body),
+	}
+	if _, printing := answered.header[standardError]; printing {
+		normalized.Body = replace(normalized.Body, printed)
 	}
 	for _, name := range compared {
 		if values := header(answered.header, name); values != "" {

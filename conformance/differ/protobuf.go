@@ -129,7 +129,7 @@ func protobufs(resources []resource, filled string) ([]script, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []script{unserved, negotiation(), {area: protobufByHand, name: "subresources", steps: inProtobuf(subresources())}}
+	all := []script{unserved, negotiation()}
 	for _, resource := range resources {
 		if !resource.can("watch") {
 			continue
@@ -216,7 +216,7 @@ func negotiation() script {
 		accept("aggregated discovery", "/apis", protobufType+";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
 		accept("version", "/version", protobufType),
 		accept("no such path", "/apis/none", protobufType),
-		as("alice", accept("forbidden", maps, protobufType)),
+		{what: "forbidden", method: "GET", path: maps, accept: protobufType, user: "alice"},
 		body("an object", settings),
 		body("nothing", nil),
 		body("no prefix", []byte("{}")),
@@ -227,54 +227,4 @@ func negotiation() script {
 		{what: "strict", method: "POST", path: maps + "?dryRun=All&fieldValidation=Strict", contentType: protobufType, body: settings},
 		{what: "as a patch", method: "PATCH", path: maps + "/negotiated", contentType: protobufType, body: settings},
 	}}
-}
-
-// subresources are kinds that are only sent and answered.
-func subresources() []step {
-	const core = "/api/v1/namespaces/" + namespace
-	const pod, replicas = core + "/pods/packed", "/apis/apps/v1/namespaces/" + namespace + "/replicasets/packed"
-	template := object{"metadata": object{"labels": object{"a": "packed"}}, "spec": object{"containers": []object{{"name": "c", "image": "i"}}}}
-	eviction := func(version string) object {
-		return object{"apiVersion": version, "kind": "Eviction", "metadata": object{"name": "packed"}}
-	}
-	review := func(kind string, spec object) step {
-		group := "authorization.k8s.io/v1"
-		if strings.HasSuffix(kind, "SubjectReview") || kind == "TokenReview" {
-			group = "authentication.k8s.io/v1"
-		}
-		return post(kind, "/apis/"+group+"/"+strings.ToLower(kind)+"s", object{"apiVersion": group, "kind": kind, "spec": spec})
-	}
-	resource := object{"namespace": namespace, "verb": "get", "resource": "pods"}
-	local := object{"apiVersion": "authorization.k8s.io/v1", "kind": "LocalSubjectAccessReview", "metadata": object{"namespace": namespace}, "spec": object{"user": "alice", "resourceAttributes": resource}}
-	options := object{"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
-	return []step{
-		post("pod", core+"/pods", object{"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": "packed", "labels": object{"a": "packed"}}, "spec": template["spec"]}),
-		post("binding", pod+"/binding", object{"apiVersion": "v1", "kind": "Binding", "metadata": object{"name": "packed"}, "target": object{"kind": "Node", "name": "nowhere"}}),
-		post("binding by collection", core+"/bindings", object{"apiVersion": "v1", "kind": "Binding", "metadata": object{"name": "packed"}, "target": object{"kind": "Node", "name": "nowhere"}}),
-		get("pod status", pod+"/status"), get("ephemeral containers", pod+"/ephemeralcontainers"),
-		post("eviction", pod+"/eviction?dryRun=All", eviction("policy/v1")),
-		post("eviction of the first version", pod+"/eviction?dryRun=All", eviction("policy/v1beta1")),
-		post("eviction of another kind", pod+"/eviction", options),
-		post("replica set", "/apis/apps/v1/namespaces/"+namespace+"/replicasets", object{
-			"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": object{"name": "packed"},
-			"spec": object{"replicas": 0, "selector": object{"matchLabels": object{"a": "packed"}}, "template": template},
-		}),
-		get("scale", replicas+"/scale"),
-		put("scale up", replicas+"/scale", object{"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": object{"name": "packed", "namespace": namespace}, "spec": object{"replicas": 2}}),
-		put("scale of another version", replicas+"/scale", object{"apiVersion": "apps/v1beta1", "kind": "Scale", "metadata": object{"name": "packed", "namespace": namespace}, "spec": object{"replicas": 2}}),
-		patch("scale, patched", replicas+"/scale", mergeType, object{"spec": object{"replicas": 3}}),
-		patch("scale, applied", replicas+"/scale?fieldManager=m&force=true", applyType, object{"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": object{"name": "packed"}, "spec": object{"replicas": 4}}),
-		post("token", core+"/serviceaccounts/default/token?dryRun=All", object{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": object{"audiences": []string{"a"}, "expirationSeconds": 5}}),
-		review("SelfSubjectReview", object{}),
-		review("TokenReview", object{"token": "none"}),
-		review("SelfSubjectAccessReview", object{"resourceAttributes": resource}),
-		review("SelfSubjectRulesReview", object{"namespace": namespace}),
-		review("SubjectAccessReview", object{"user": "alice", "resourceAttributes": resource}),
-		post("LocalSubjectAccessReview", "/apis/authorization.k8s.io/v1/namespaces/"+namespace+"/localsubjectaccessreviews", local),
-		{what: "delete, bad options", method: "DELETE", path: pod, contentType: jsonType, body: encode(object{"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Sideways"})},
-		{what: "delete", method: "DELETE", path: pod, contentType: jsonType, body: encode(options)},
-		{what: "delete again", method: "DELETE", path: pod, contentType: jsonType, body: encode(options)},
-		{what: "delete a collection", method: "DELETE", path: "/apis/apps/v1/namespaces/" + namespace + "/replicasets?labelSelector=none", contentType: jsonType, body: encode(options)},
-		{what: "delete a replica set", method: "DELETE", path: replicas, contentType: jsonType, body: encode(options)},
-	}
 }

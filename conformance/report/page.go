@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -56,7 +57,7 @@ func suiteSection(text *strings.Builder) error {
 			found.failed++
 		}
 	}
-	fmt.Fprintf(text, "## Upstream's suite, v1.37\n\n**%d of %d** specs pass (%d ran), on %d node(s) with the embedded store, in %s: those that may run together in %s with %d workers, the others one by one; commit %s, %s.\n\n",
+	fmt.Fprintf(text, "## Upstream's suite, v1.37\n\n**%d of %d** specs pass (%d ran), on %d node(s) with the embedded store, in %s: those that may run together in %s with %d workers, the others one by one; commit %s, %s. Its images are assembled from upstream's test programs and Debian's packages, and served under upstream's names.\n\n",
 		passed, total, len(run.Specs), run.Nodes, duration(run.Seconds), duration(run.ParallelSeconds), run.Workers, run.Commit, run.Date)
 	text.WriteString("| area | passed | failed | total |\n|---|---:|---:|---:|\n")
 	var names []string
@@ -80,6 +81,9 @@ func suiteSection(text *strings.Builder) error {
 	sort.SliceStable(slowest, func(a, b int) bool { return slowest[a].Seconds > slowest[b].Seconds })
 	reasons, err := waits()
 	if err != nil {
+		return err
+	}
+	if err := reasons.holdsFor(run.Specs); err != nil {
 		return err
 	}
 	text.WriteString("\n| slowest | seconds | what it waits for |\n|---|---:|---|\n")
@@ -106,6 +110,16 @@ func (list waitList) of(name string) string {
 		}
 	}
 	return "not looked into"
+}
+
+// holdsFor fails when a line is about none of the specs, and so would never be told.
+func (list waitList) holdsFor(specs []Spec) error {
+	for _, one := range list {
+		if !slices.ContainsFunc(specs, func(spec Spec) bool { return one.names.MatchString(spec.Name) }) {
+			return fmt.Errorf("%s: no spec matches %s", waitsFile, one.names)
+		}
+	}
+	return nil
 }
 
 // waits reads lines of `regular expression<TAB>reason`.
