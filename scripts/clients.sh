@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Builds upstream's own clients that the tests drive.
+# Builds upstream's own programs that the tests drive.
 set -euo pipefail
-exec "$(dirname "$0")/../conformance/build.sh" kubectl
+exec "$(dirname "$0")/../conformance/build.sh" kubectl etcd etcdctl

@@ -120,7 +120,7 @@ impl Caches {
                 prev_kv: false,
                 progress_notify: true,
             };
-            let mut events = self.store.watch(request);
+            let mut events = self.store.watch(request).await;
             let mut compacted = false;
             while let Some(answer) = events.next().await {
                 match answer {

@@ -59,11 +59,9 @@ pub struct LeaseState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     pub revision: Revision,
-    pub compacted_revision: Revision,
-    pub keys: usize,
-    /// Bytes of the live keys and values.
+    /// Bytes of the live keys and values; an etcd's are those of its file that are in use.
     pub live_bytes: u64,
-    /// Bytes on disk: log and snapshots.
+    /// Bytes on disk: log and snapshots, or an etcd's file.
     pub disk_bytes: u64,
     /// Why writes fail at the moment, if they do.
     pub write_error: Option<String>,
@@ -77,11 +75,12 @@ pub trait Store: Send + Sync + 'static {
 
     async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error>;
 
-    /// The watch stands when this returns: a change answered after that is seen. Dropping the stream ends it. A reader
-    /// that falls too far behind gets [`Error::SlowWatcher`], and the stream ends.
-    fn watch(&self, request: WatchRequest) -> WatchStream;
+    /// The watch stands when this is done: a change answered after that is seen. Dropping the stream ends it. A reader
+    /// that falls too far behind may get [`Error::SlowWatcher`], and the stream ends.
+    async fn watch(&self, request: WatchRequest) -> WatchStream;
 
-    /// Every watch with `progress_notify` reports the revision that it has reached.
+    /// Every watch with `progress_notify` that has begun reports, in order with its events, that it has reached the store's
+    /// revision of now, or a later one.
     async fn request_progress(&self) -> Result<(), Error>;
 
     async fn compact(&self, revision: Revision) -> Result<(), Error>;

@@ -1,6 +1,6 @@
 //! What can go wrong with a store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -8,12 +8,21 @@ pub enum Error {
     #[error(transparent)]
     Mvcc(#[from] mvcc::Error),
     /// Writes are not possible now: a full or read-only disk. Nothing was written; reads go on, and writes work again
-    /// when the cause has gone.
-    #[error("the store cannot write: {reason} ({})", path.display())]
-    Unwritable { path: PathBuf, reason: String },
-    /// The disk failed in the middle of making this write durable: it may or may not survive a restart.
-    #[error("the store cannot tell whether this write is durable: {reason} ({})", path.display())]
-    Unknown { path: PathBuf, reason: String },
+    /// when the cause has gone. `place` is a file, or the address of an etcd.
+    #[error("the store cannot write: {reason} ({place})")]
+    Unwritable { place: String, reason: String },
+    /// The disk, or the connection to an etcd, failed in the middle of this write: it may or may not be there later.
+    #[error("the store cannot tell whether this write is done: {reason} ({place})")]
+    Unknown { place: String, reason: String },
+    /// An etcd does not answer, or has no quorum. Nothing was done.
+    #[error("etcd does not answer: {reason} ({place})")]
+    Unavailable { place: String, reason: String },
+    /// An etcd refuses the request for a reason that our own store does not have, in its words. Nothing was done.
+    #[error("{reason}")]
+    Refused { reason: String },
+    /// An address of an etcd, or a file that is to be shown to it, which cannot be used.
+    #[error("{what}: {reason}")]
+    Unusable { what: String, reason: String },
     #[error("the watch fell {behind} events behind and was ended; list again and watch from there")]
     SlowWatcher { behind: usize },
     #[error("the store is closed")]
@@ -27,6 +36,10 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn unwritable(path: &Path, reason: impl ToString) -> Self {
+        Self::Unwritable { place: path.display().to_string(), reason: reason.to_string() }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source: std::sync::Arc::new(source) }

@@ -1,8 +1,9 @@
 //! Where a cluster's data lives: the [`Store`] trait with etcd's semantics, the embedded engine behind it
-//! ([`Embedded`]: segmented log, group commit, snapshots, recovery), and the ring file of the node's journal
-//! ([`journal_ring::JournalRing`]). It knows bytes and revisions, and no Kubernetes.
+//! ([`Embedded`]: segmented log, group commit, snapshots, recovery), the client of an etcd elsewhere ([`etcd::Client`]), and
+//! the ring file of the node's journal ([`journal_ring::JournalRing`]). It knows bytes and revisions, and no Kubernetes.
 //!
-//! Start at `api.rs` for what callers see, and at `embedded/mod.rs` for how a write becomes durable.
+//! Start at `api.rs` for what callers see, at `embedded/mod.rs` for how a write becomes durable, and at `etcd/mod.rs` for
+//! etcd's protocol.
 
 mod api;
 mod embedded;

@@ -116,7 +116,7 @@ impl Segments {
             Ok(()) => Ok(Spare { path, file, bytes }),
             Err(error) => {
                 remove(&path);
-                Err(Error::Unwritable { path, reason: error.to_string() })
+                Err(Error::unwritable(&path, error))
             }
         }
     }
@@ -250,13 +250,13 @@ impl Log {
         if let Err(error) = active.file.write_all_at(&self.buffer, start) {
             let path = active.path.clone();
             self.abandon();
-            return Err(Error::Unwritable { path, reason: error.to_string() });
+            return Err(Error::unwritable(&path, error));
         }
         let began = Instant::now();
         if let Err(error) = active.file.sync_data() {
-            let path = active.path.clone();
+            let place = active.path.display().to_string();
             self.abandon();
-            return Err(Error::Unknown { path, reason: error.to_string() });
+            return Err(Error::Unknown { place, reason: error.to_string() });
         }
         active.end = start + self.buffer.len() as u64;
         // One burst must not keep its memory for ever.
@@ -283,7 +283,7 @@ impl Log {
 
     fn rotate(&mut self, first_bytes: u64) -> Result<(), Error> {
         let unwritable = |error: Error| match error {
-            Error::Io { action, path, source } => Error::Unwritable { path, reason: format!("{action}: {source}") },
+            Error::Io { action, path, source } => Error::unwritable(&path, format_args!("{action}: {source}")),
             other => other,
         };
         let spare = self.segments.take(SEGMENT_HEADER_BYTES as u64 + first_bytes).map_err(unwritable)?;

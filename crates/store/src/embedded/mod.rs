@@ -217,7 +217,7 @@ impl Store for Embedded {
         }
     }
 
-    fn watch(&self, request: WatchRequest) -> WatchStream {
+    async fn watch(&self, request: WatchRequest) -> WatchStream {
         // Held until the watch is in the list, so that nothing is applied between the past and the future.
         let mut watchers = self.core.hub.lock();
         let state = self.core.read();
@@ -277,13 +277,6 @@ impl Store for Embedded {
         };
         let write_error = self.core.write_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let state = self.core.read();
-        Ok(Status {
-            revision: state.revision(),
-            compacted_revision: state.compacted_revision(),
-            keys: state.live_keys(),
-            live_bytes: state.live_bytes(),
-            disk_bytes,
-            write_error,
-        })
+        Ok(Status { revision: state.revision(), live_bytes: state.live_bytes(), disk_bytes, write_error })
     }
 }

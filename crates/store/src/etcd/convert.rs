@@ -1,13 +1,14 @@
-//! Between etcd's messages and the requests and answers of `mvcc`.
+//! Between etcd's messages and the requests and answers of `mvcc`, in both directions: what is served to others, and what
+//! is asked of another etcd (`wire_*`) and answered by it (`*_of`).
 
-use std::cmp::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mvcc::{CompareResult, CompareTarget, Event, EventKind, KeyValue, Op, OpResponse, Revision, Txn};
 use tonic::Status;
 
 use super::messages as wire;
-use crate::error::Error;
+use super::sifted::Sifted;
 
 /// The one member's id, and the cluster's: there is no other to tell it from.
 pub const MEMBER: u64 = 1;
@@ -17,26 +18,6 @@ pub const TERM: u64 = 2;
 
 pub fn header(revision: Revision) -> Option<wire::ResponseHeader> {
     Some(wire::ResponseHeader { cluster_id: CLUSTER, member_id: MEMBER, revision, raft_term: TERM })
-}
-
-/// The code that etcd's clients look at (`etcd api/v3rpc/rpctypes/error.go`).
-pub fn refusal(error: Error) -> Status {
-    use mvcc::Error as Refused;
-    let words = error.to_string();
-    match error {
-        Error::Mvcc(Refused::Compacted { .. } | Refused::FutureRevision { .. } | Refused::LeaseTtlTooLarge) => {
-            Status::out_of_range(words)
-        }
-        Error::Mvcc(Refused::EmptyKey | Refused::DuplicateKey | Refused::KeyNotFound) => {
-            Status::invalid_argument(words)
-        }
-        Error::Mvcc(Refused::LeaseNotFound) => Status::not_found(words),
-        Error::Mvcc(Refused::LeaseExists) => Status::failed_precondition(words),
-        Error::Unwritable { .. } | Error::Closed | Error::SlowWatcher { .. } | Error::Locked { .. } => {
-            Status::unavailable(words)
-        }
-        Error::Unknown { .. } | Error::Corrupt { .. } | Error::Io { .. } => Status::unknown(words),
-    }
 }
 
 pub fn key_value(kv: &Arc<KeyValue>) -> wire::KeyValue {
@@ -55,85 +36,6 @@ pub fn event(event: &Event) -> wire::Event {
         kind: i32::from(event.kind == EventKind::Delete),
         kv: Some(key_value(&event.kv)),
         prev_kv: event.prev_kv.as_ref().map(key_value),
-    }
-}
-
-/// What a range is beside `mvcc`'s: an order, and bounds on revisions, which are applied to what it finds.
-pub struct Sifted<'a>(pub &'a wire::RangeRequest);
-
-impl Sifted<'_> {
-    fn sorts(&self) -> bool {
-        // In key order is how keys come.
-        self.0.sort_order != 0 && (self.0.sort_order, self.0.sort_target) != (1, 0)
-            || (self.0.sort_order == 0 && self.0.sort_target != 0)
-    }
-
-    fn bounds(&self) -> bool {
-        let request = self.0;
-        [request.min_mod_revision, request.max_mod_revision, request.min_create_revision, request.max_create_revision]
-            .iter()
-            .any(|bound| *bound != 0)
-    }
-
-    /// As `mvcc` is asked: for everything, where the answer is worked on afterwards.
-    pub fn request(&self) -> mvcc::RangeRequest {
-        let whole = self.sorts() || self.bounds();
-        mvcc::RangeRequest {
-            key: self.0.key.clone(),
-            range_end: self.0.range_end.clone(),
-            limit: if whole { 0 } else { usize::try_from(self.0.limit).unwrap_or(0) },
-            revision: self.0.revision.max(0),
-            keys_only: self.0.keys_only && !whole,
-            count_only: self.0.count_only && !self.bounds(),
-        }
-    }
-
-    /// `etcd server/etcdserver/txn/range.go: assembleRangeResponse`.
-    pub fn response(&self, answer: mvcc::RangeResponse) -> wire::RangeResponse {
-        let mut kvs: Vec<wire::KeyValue> = answer.kvs.iter().map(key_value).collect();
-        let (mut more, mut count) = (answer.more, answer.count);
-        if self.bounds() {
-            kvs.retain(|kv| self.within(kv));
-            count = kvs.len();
-        }
-        if self.sorts() {
-            kvs.sort_by(|one, other| self.order(one, other));
-        }
-        if self.sorts() || self.bounds() {
-            let limit = usize::try_from(self.0.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-            more = kvs.len() > limit;
-            kvs.truncate(limit);
-        }
-        if self.0.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value.clear());
-        }
-        if self.0.count_only {
-            kvs.clear();
-        }
-        wire::RangeResponse {
-            header: header(answer.revision),
-            kvs,
-            more,
-            count: i64::try_from(count).unwrap_or(i64::MAX),
-        }
-    }
-
-    fn within(&self, kv: &wire::KeyValue) -> bool {
-        let request = self.0;
-        let between = |value: i64, min: i64, max: i64| (min == 0 || value >= min) && (max == 0 || value <= max);
-        between(kv.mod_revision, request.min_mod_revision, request.max_mod_revision)
-            && between(kv.create_revision, request.min_create_revision, request.max_create_revision)
-    }
-
-    fn order(&self, one: &wire::KeyValue, other: &wire::KeyValue) -> Ordering {
-        let ascending = match self.0.sort_target {
-            1 => one.version.cmp(&other.version),
-            2 => one.create_revision.cmp(&other.create_revision),
-            3 => one.mod_revision.cmp(&other.mod_revision),
-            4 => one.value.cmp(&other.value),
-            _ => one.key.cmp(&other.key),
-        };
-        if self.0.sort_order == 2 { ascending.reverse() } else { ascending }
     }
 }
 
@@ -236,52 +138,198 @@ pub fn deleted_response(deleted: usize, prev_kvs: &[Arc<KeyValue>]) -> wire::Del
     }
 }
 
+pub fn wire_range(request: &mvcc::RangeRequest) -> wire::RangeRequest {
+    wire::RangeRequest {
+        key: request.key.clone(),
+        range_end: request.range_end.clone(),
+        limit: i64::try_from(request.limit).unwrap_or(i64::MAX),
+        revision: request.revision,
+        keys_only: request.keys_only,
+        count_only: request.count_only,
+        ..Default::default()
+    }
+}
+
+fn wire_put(request: &mvcc::PutRequest) -> wire::PutRequest {
+    wire::PutRequest {
+        key: request.key.clone(),
+        value: request.value.clone(),
+        lease: request.lease,
+        prev_kv: request.prev_kv,
+        ignore_value: request.ignore_value,
+        ignore_lease: request.ignore_lease,
+    }
+}
+
+fn wire_delete(request: &mvcc::DeleteRequest) -> wire::DeleteRangeRequest {
+    wire::DeleteRangeRequest {
+        key: request.key.clone(),
+        range_end: request.range_end.clone(),
+        prev_kv: request.prev_kv,
+    }
+}
+
+pub fn wire_txn(txn: &Txn) -> wire::TxnRequest {
+    wire::TxnRequest {
+        compare: txn.compare.iter().map(wire_compare).collect(),
+        success: txn.success.iter().map(wire_operation).collect(),
+        failure: txn.failure.iter().map(wire_operation).collect(),
+    }
+}
+
+fn wire_operation(operation: &Op) -> wire::RequestOp {
+    let request = match operation {
+        Op::Range(request) => wire::Request::Range(wire_range(request)),
+        Op::Put(request) => wire::Request::Put(wire_put(request)),
+        Op::Delete(request) => wire::Request::DeleteRange(wire_delete(request)),
+        Op::Txn(inner) => wire::Request::Txn(wire_txn(inner)),
+    };
+    wire::RequestOp { request: Some(request) }
+}
+
+fn wire_compare(compare: &mvcc::Compare) -> wire::Compare {
+    let result = match compare.result {
+        CompareResult::Equal => 0,
+        CompareResult::Greater => 1,
+        CompareResult::Less => 2,
+        CompareResult::NotEqual => 3,
+    };
+    let (target, operand) = match &compare.target {
+        CompareTarget::Version(number) => (0, wire::Operand::Version(*number)),
+        CompareTarget::Create(number) => (1, wire::Operand::CreateRevision(*number)),
+        CompareTarget::Mod(number) => (2, wire::Operand::ModRevision(*number)),
+        CompareTarget::Value(value) => (3, wire::Operand::Value(value.clone())),
+        CompareTarget::Lease(number) => (4, wire::Operand::Lease(*number)),
+    };
+    let (key, range_end) = (compare.key.clone(), compare.range_end.clone());
+    wire::Compare { result, target, key, operand: Some(operand), range_end }
+}
+
+/// An answer that etcd's protocol does not know.
+fn malformed(what: &str) -> Status {
+    Status::internal(format!("etcd's answer has no {what}"))
+}
+
+/// The header's revision; that of the whole answer, where a part of it has none of its own.
+fn revision_of(header: Option<wire::ResponseHeader>, whole: Revision) -> Revision {
+    header.map(|header| header.revision).filter(|revision| *revision != 0).unwrap_or(whole)
+}
+
+fn key_value_of(kv: wire::KeyValue) -> Arc<KeyValue> {
+    Arc::new(KeyValue {
+        key: kv.key,
+        value: kv.value,
+        create_revision: kv.create_revision,
+        mod_revision: kv.mod_revision,
+        version: kv.version,
+        lease: kv.lease,
+    })
+}
+
+pub fn event_of(event: wire::Event) -> Result<Event, Status> {
+    Ok(Event {
+        kind: if event.kind == 0 { EventKind::Put } else { EventKind::Delete },
+        kv: key_value_of(event.kv.ok_or_else(|| malformed("key in an event"))?),
+        prev_kv: event.prev_kv.map(key_value_of),
+    })
+}
+
+/// `whole` is the revision of the transaction that the range was a part of.
+pub fn range_of(answer: wire::RangeResponse, whole: Revision) -> mvcc::RangeResponse {
+    mvcc::RangeResponse {
+        revision: revision_of(answer.header, whole),
+        kvs: answer.kvs.into_iter().map(key_value_of).collect(),
+        more: answer.more,
+        count: usize::try_from(answer.count).unwrap_or(0),
+    }
+}
+
+pub fn txn_of(answer: wire::TxnResponse, whole: Revision) -> Result<mvcc::TxnResponse, Status> {
+    let revision = revision_of(answer.header, whole);
+    let responses = answer.responses.into_iter().map(|response| op_response_of(response, revision));
+    Ok(mvcc::TxnResponse { revision, succeeded: answer.succeeded, responses: responses.collect::<Result<_, _>>()? })
+}
+
+fn op_response_of(answer: wire::ResponseOp, revision: Revision) -> Result<OpResponse, Status> {
+    Ok(match answer.response.ok_or_else(|| malformed("result of an operation"))? {
+        wire::Response::Range(range) => OpResponse::Range(range_of(range, revision)),
+        wire::Response::Put(put) => OpResponse::Put { prev_kv: put.prev_kv.map(key_value_of) },
+        wire::Response::DeleteRange(delete) => OpResponse::Delete {
+            deleted: usize::try_from(delete.deleted).unwrap_or(0),
+            prev_kvs: delete.prev_kvs.into_iter().map(key_value_of).collect(),
+        },
+        wire::Response::Txn(inner) => OpResponse::Txn(txn_of(inner, revision)?),
+    })
+}
+
+/// A lease's time on the wire, in whole seconds.
+pub fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn found(revisions: &[i64]) -> mvcc::RangeResponse {
-        let kv = |revision: &i64| {
-            Arc::new(KeyValue {
-                key: format!("k{revision}").into(),
-                value: "v".into(),
-                mod_revision: *revision,
-                ..KeyValue::default()
-            })
-        };
-        let kvs: Vec<_> = revisions.iter().map(kv).collect();
-        mvcc::RangeResponse { revision: 9, count: kvs.len(), kvs, more: false }
-    }
-
-    fn revisions(answer: &wire::RangeResponse) -> Vec<i64> {
-        answer.kvs.iter().map(|kv| kv.mod_revision).collect()
-    }
-
-    #[test]
-    fn an_order_and_bounds_are_applied_before_the_limit() {
-        let request = wire::RangeRequest {
-            key: "a".into(),
-            range_end: "z".into(),
-            limit: 2,
-            sort_order: 2,
-            sort_target: 3,
-            min_mod_revision: 3,
-            keys_only: true,
-            ..Default::default()
-        };
-        let sifted = Sifted(&request);
-        assert_eq!(sifted.request().limit, 0);
-        let answer = sifted.response(found(&[2, 5, 3, 8]));
-        assert_eq!((revisions(&answer), answer.more, answer.count), (vec![8, 5], true, 3));
-        assert!(answer.kvs.iter().all(|kv| kv.value.is_empty()));
-        let plain = wire::RangeRequest { limit: 2, ..Default::default() };
-        assert_eq!(Sifted(&plain).request().limit, 2);
-    }
 
     #[test]
     fn a_comparison_without_an_operand_is_with_zero() {
         let absent = wire::Compare { target: 2, key: "k".into(), ..Default::default() };
         assert_eq!(compare(&absent).unwrap(), mvcc::Compare::absent("k"));
         assert!(compare(&wire::Compare { result: 9, ..absent }).is_err());
+    }
+    /// What the server reads of what the client writes is what the caller asked for, and so with the answer.
+    #[test]
+    fn both_directions_meet() {
+        let compare = |result, target| mvcc::Compare { key: "k".into(), range_end: "z".into(), result, target };
+        let inner = Txn { failure: vec![Op::Delete(mvcc::DeleteRequest::prefix("/d"))], ..Txn::default() };
+        let put = mvcc::PutRequest { prev_kv: true, ignore_lease: true, ..mvcc::PutRequest::new("p", "v").lease(7) };
+        let asked = Txn {
+            compare: vec![
+                compare(CompareResult::Equal, CompareTarget::Version(1)),
+                compare(CompareResult::Greater, CompareTarget::Create(0)),
+                compare(CompareResult::Less, CompareTarget::Mod(3)),
+                compare(CompareResult::NotEqual, CompareTarget::Value("".into())),
+                compare(CompareResult::Equal, CompareTarget::Lease(4)),
+            ],
+            success: vec![Op::Range(mvcc::RangeRequest::prefix("/r").at(5).limit(6)), Op::Put(put), Op::Txn(inner)],
+            failure: vec![
+                Op::Put(mvcc::PutRequest { ignore_value: true, ..mvcc::PutRequest::default() }),
+                Op::Range(mvcc::RangeRequest { count_only: true, ..mvcc::RangeRequest::one("c") }),
+                Op::Range(mvcc::RangeRequest { keys_only: true, ..mvcc::RangeRequest::one("k") }),
+            ],
+        };
+        let written = wire_txn(&asked);
+        assert_eq!(txn(&written).unwrap(), asked);
+
+        let kv = Arc::new(KeyValue {
+            key: "k".into(),
+            value: "v".into(),
+            create_revision: 2,
+            mod_revision: 3,
+            version: 4,
+            lease: 5,
+        });
+        let answered = mvcc::TxnResponse {
+            revision: 9,
+            succeeded: true,
+            responses: vec![
+                OpResponse::Range(mvcc::RangeResponse { revision: 8, kvs: vec![kv.clone()], more: true, count: 2 }),
+                OpResponse::Put { prev_kv: Some(kv.clone()) },
+                OpResponse::Txn(mvcc::TxnResponse {
+                    revision: 9,
+                    succeeded: false,
+                    responses: vec![OpResponse::Delete { deleted: 1, prev_kvs: vec![kv.clone()] }],
+                }),
+            ],
+        };
+        assert_eq!(txn_of(txn_response(&written, answered.clone()), 0).unwrap(), answered);
+        for kind in [EventKind::Put, EventKind::Delete] {
+            let told = Event { kind, kv: kv.clone(), prev_kv: Some(kv.clone()) };
+            assert_eq!(event_of(event(&told)).unwrap(), told);
+        }
+        assert!(
+            txn_of(wire::TxnResponse { responses: vec![wire::ResponseOp::default()], ..Default::default() }, 1)
+                .is_err()
+        );
     }
 }

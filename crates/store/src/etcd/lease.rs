@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
-use super::convert::{header, refusal};
+use super::convert::{header, seconds};
 use super::messages as wire;
+use super::refusal::refusal;
 use super::revision;
 use super::service::Etcd;
 use crate::error::Error;
@@ -17,13 +18,13 @@ pub async fn grant(etcd: Etcd, request: wire::LeaseGrantRequest) -> Result<wire:
         return Err(Status::invalid_argument("etcdserver: lease TTL must be positive"));
     };
     let id = etcd.store.lease_grant(request.id, Duration::from_secs(ttl)).await.map_err(refusal)?;
-    let header = header(revision(&*etcd.store).await);
+    let header = header(revision(&*etcd.store).await?);
     Ok(wire::LeaseGrantResponse { header, id, ttl: request.ttl, error: String::new() })
 }
 
 pub async fn revoke(etcd: Etcd, request: wire::LeaseRevokeRequest) -> Result<wire::LeaseRevokeResponse, Status> {
     etcd.store.lease_revoke(request.id).await.map_err(refusal)?;
-    Ok(wire::LeaseRevokeResponse { header: header(revision(&*etcd.store).await) })
+    Ok(wire::LeaseRevokeResponse { header: header(revision(&*etcd.store).await?) })
 }
 
 /// A lease that is not there is answered with a time to live of 0.
@@ -41,7 +42,7 @@ pub fn keep_alive(
                     Err(Error::Mvcc(mvcc::Error::LeaseNotFound)) => 0,
                     Err(error) => return Err(refusal(error)),
                 };
-                Ok(wire::LeaseKeepAliveResponse { header: header(revision(&*etcd.store).await), id, ttl })
+                Ok(wire::LeaseKeepAliveResponse { header: header(revision(&*etcd.store).await?), id, ttl })
             }
         })
         .boxed()
@@ -52,7 +53,7 @@ pub async fn time_to_live(
     request: wire::LeaseTimeToLiveRequest,
 ) -> Result<wire::LeaseTimeToLiveResponse, Status> {
     let leases = etcd.store.leases().await.map_err(refusal)?;
-    let header = header(revision(&*etcd.store).await);
+    let header = header(revision(&*etcd.store).await?);
     let Some(lease) = leases.into_iter().find(|lease| lease.id == request.id) else {
         return Ok(wire::LeaseTimeToLiveResponse { header, id: request.id, ttl: -1, ..Default::default() });
     };
@@ -68,11 +69,7 @@ pub async fn time_to_live(
 pub async fn leases(etcd: Etcd, _: wire::LeaseLeasesRequest) -> Result<wire::LeaseLeasesResponse, Status> {
     let leases = etcd.store.leases().await.map_err(refusal)?;
     Ok(wire::LeaseLeasesResponse {
-        header: header(revision(&*etcd.store).await),
+        header: header(revision(&*etcd.store).await?),
         leases: leases.into_iter().map(|lease| wire::LeaseStatus { id: lease.id }).collect(),
     })
-}
-
-fn seconds(time: Duration) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,13 +1,18 @@
-//! etcd's gRPC protocol over a store, so that an upstream API server and `etcdctl` can use ours: KV, Watch, Lease, and what
-//! they ask of Maintenance and Cluster. There is one member, which leads; what only makes sense among several, and what
-//! speaks of etcd's own file format, is refused as unimplemented.
+//! etcd's gRPC protocol, both ways. [`serve`] puts it over a store, so that an upstream API server and `etcdctl` can use
+//! ours: KV, Watch, Lease, and what they ask of Maintenance and Cluster. There is one member, which leads; what only makes
+//! sense among several, and what speaks of etcd's own file format, is refused as unimplemented. [`Client`] is a store that
+//! an etcd elsewhere keeps.
 //!
-//! Start with [`serve`]; requests are read in `convert.rs`, watches kept in `watch.rs`.
+//! Start with either; requests and answers of both are in `convert.rs`, errors in `refusal.rs`, the watches that are served
+//! in `watch.rs`, and those that are asked for in `client/watch.rs`.
 
+mod client;
 mod convert;
 mod lease;
 mod messages;
+mod refusal;
 mod service;
+mod sifted;
 mod watch;
 
 use std::sync::Arc;
@@ -17,8 +22,11 @@ use mvcc::{RangeRequest, Revision};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use crate::api::Store;
+pub use client::{Client, Endpoint, TlsFiles};
+use refusal::refusal;
 use service::Etcd;
 
 /// How long a client may take to shake hands.
@@ -72,10 +80,8 @@ pub async fn serve(
 }
 
 /// The store's revision now.
-async fn revision(store: &dyn Store) -> Revision {
+async fn revision(store: &dyn Store) -> Result<Revision, Status> {
     // Any key does: what is asked for is the answer's header.
-    store
-        .range(RangeRequest { count_only: true, ..RangeRequest::one(vec![0]) })
-        .await
-        .map_or(0, |answer| answer.revision)
+    let nothing = RangeRequest { count_only: true, ..RangeRequest::one(vec![0]) };
+    Ok(store.range(nothing).await.map_err(refusal)?.revision)
 }

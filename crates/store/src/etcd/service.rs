@@ -9,8 +9,10 @@ use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::convert::{self, CLUSTER, MEMBER, Sifted, TERM, header, refusal};
+use super::convert::{self, CLUSTER, MEMBER, TERM, header};
 use super::messages as wire;
+use super::refusal::refusal;
+use super::sifted::Sifted;
 use super::{lease, revision, watch};
 use crate::api::Store;
 
@@ -167,7 +169,7 @@ async fn txn(etcd: Etcd, request: wire::TxnRequest) -> Result<wire::TxnResponse,
 
 async fn compact(etcd: Etcd, request: wire::CompactionRequest) -> Result<wire::CompactionResponse, Status> {
     etcd.store.compact(request.revision).await.map_err(refusal)?;
-    Ok(wire::CompactionResponse { header: header(revision(&*etcd.store).await) })
+    Ok(wire::CompactionResponse { header: header(revision(&*etcd.store).await?) })
 }
 
 async fn status(etcd: Etcd, _: wire::StatusRequest) -> Result<wire::StatusResponse, Status> {
@@ -191,12 +193,12 @@ async fn status(etcd: Etcd, _: wire::StatusRequest) -> Result<wire::StatusRespon
 
 /// There are no alarms: a full disk refuses writes until it is no longer full.
 async fn alarm(etcd: Etcd, _: wire::AlarmRequest) -> Result<wire::AlarmResponse, Status> {
-    Ok(wire::AlarmResponse { header: header(revision(&*etcd.store).await), alarms: Vec::new() })
+    Ok(wire::AlarmResponse { header: header(revision(&*etcd.store).await?), alarms: Vec::new() })
 }
 
 /// There is nothing to do: segments are given back as they are exchanged for snapshots.
 async fn defragment(etcd: Etcd, _: wire::DefragmentRequest) -> Result<wire::DefragmentResponse, Status> {
-    Ok(wire::DefragmentResponse { header: header(revision(&*etcd.store).await) })
+    Ok(wire::DefragmentResponse { header: header(revision(&*etcd.store).await?) })
 }
 
 async fn members(etcd: Etcd, _: wire::MemberListRequest) -> Result<wire::MemberListResponse, Status> {
@@ -209,5 +211,5 @@ async fn members(etcd: Etcd, _: wire::MemberListRequest) -> Result<wire::MemberL
     };
     // The cluster's id is in the header.
     const { assert!(CLUSTER != 0) };
-    Ok(wire::MemberListResponse { header: header(revision(&*etcd.store).await), members: vec![member] })
+    Ok(wire::MemberListResponse { header: header(revision(&*etcd.store).await?), members: vec![member] })
 }

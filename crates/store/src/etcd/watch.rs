@@ -103,8 +103,16 @@ impl Session {
         }
     }
 
+    /// The watch stands before its client is told so. A client that is cut off goes on from the revision it was told, so
+    /// that is one of before.
     async fn create(&mut self, create: wire::WatchCreateRequest) -> Result<(), Gone> {
-        let revision = self.revision().await;
+        let revision = match super::revision(&*self.store).await {
+            Ok(revision) => revision,
+            Err(status) => {
+                let refused = self.end(EVERY_WATCH, 0, status.message());
+                return self.send(wire::WatchResponse { created: true, ..refused }).await;
+            }
+        };
         let id = match create.watch_id {
             0 => {
                 while self.watches.contains_key(&self.next_id) {
@@ -129,11 +137,11 @@ impl Session {
             // Also for the client who asks for it later.
             progress_notify: true,
         };
+        let watching = self.store.watch(request).await;
         let created =
             wire::WatchResponse { header: header(revision), watch_id: id, created: true, ..Default::default() };
         self.send(created).await?;
-        let forwarding =
-            AbortOnDropHandle::new(tokio::spawn(forward(self.store.watch(request), id, self.heard.clone())));
+        let forwarding = AbortOnDropHandle::new(tokio::spawn(forward(watching, id, self.heard.clone())));
         let watch = Watch {
             progress_notify: create.progress_notify,
             no_put: create.filters.contains(&0),
@@ -177,7 +185,14 @@ impl Session {
 
     /// Every watch is to say how far it is; what was on its way to it comes before that.
     async fn ask_progress(&mut self) -> Result<(), Gone> {
-        self.progress_asked = Some(self.revision().await);
+        match super::revision(&*self.store).await {
+            Ok(revision) => self.progress_asked = Some(revision),
+            // As in etcd, whoever hears nothing asks again.
+            Err(status) => {
+                tracing::warn!(error = status.message(), "the store tells no revision");
+                return Ok(());
+            }
+        }
         if let Err(error) = self.store.request_progress().await {
             tracing::warn!(%error, "the store tells no progress");
         }
@@ -209,10 +224,6 @@ impl Session {
 
     async fn ended(&self, id: i64, revision: Revision, reason: &str) -> Result<(), Gone> {
         self.send(self.end(id, revision, reason)).await
-    }
-
-    async fn revision(&self) -> Revision {
-        super::revision(&*self.store).await
     }
 
     async fn send(&self, answer: wire::WatchResponse) -> Result<(), Gone> {
