@@ -38,6 +38,9 @@ const HOOKS: [&str; 6] = [
 const LOG_STALLED: Duration = Duration::from_secs(120);
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
+/// `kubernetes/apiserver pkg/storage/storagebackend/config.go: DefaultHealthcheckTimeout`.
+const STORE_MAX: Duration = Duration::from_secs(2);
+
 /// What the checks look at.
 pub struct Health {
     done: Mutex<BTreeSet<&'static str>>,
@@ -88,6 +91,12 @@ pub fn paths() -> impl Iterator<Item = String> {
     })
 }
 
+/// What the store answers, unless it takes too long.
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, String> {
+    let late = |_| format!("the store gave no answer within {} s", STORE_MAX.as_secs());
+    tokio::time::timeout(STORE_MAX, answer).await.map_err(late)
+}
+
 /// Why a check fails; `None` when it does not.
 async fn failure(server: &Inner, check: &str) -> Option<String> {
     match check {
@@ -95,13 +104,15 @@ async fn failure(server: &Inner, check: &str) -> Option<String> {
             let logged = *server.health.logged.lock().unwrap_or_else(PoisonError::into_inner);
             (logged.elapsed() >= LOG_STALLED).then(|| "logging blocked".to_owned())
         }
-        "etcd" | "etcd-readiness" => match server.registry.store.status().await {
-            Ok(status) => status.write_error,
-            Err(error) => Some(error.to_string()),
+        "etcd" | "etcd-readiness" => match in_time(server.registry.store.status()).await {
+            Ok(Ok(status)) => status.write_error,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(late) => Some(late),
         },
-        "informer-sync" => match server.registry.revision().await {
-            Ok(revision) => server.caches.wait_for(revision).await.err().map(|status| status.message),
-            Err(status) => Some(status.message),
+        "informer-sync" => match in_time(server.registry.revision()).await {
+            Ok(Ok(revision)) => server.caches.wait_for(revision).await.err().map(|status| status.message),
+            Ok(Err(status)) => Some(status.message),
+            Err(late) => Some(late),
         },
         "shutdown" => server.stopping().is_cancelled().then(|| "process is shutting down".to_owned()),
         hook if HOOKS.contains(&hook) => {

@@ -15,6 +15,7 @@ mod cache;
 mod caches;
 mod catalog;
 mod codec;
+mod compact;
 mod computed;
 mod context;
 mod conversion;

@@ -63,7 +63,7 @@ const BUCKETS: [f64; 21] =
     [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0];
 
 impl Metrics {
-    pub fn new(sync_times: &SyncTimes) -> Metrics {
+    pub fn new(sync_times: Option<&SyncTimes>) -> Metrics {
         let requests = Family::<RequestLabels, Counter>::default();
         let durations = Family::<DurationLabels, Histogram>::new_with_constructor(|| {
             Histogram::new(BUCKETS.iter().copied().chain([45.0, 60.0]))
@@ -79,11 +79,13 @@ impl Metrics {
             "Response latency distribution in seconds for each verb, group, version, resource, subresource and scope",
             durations.clone(),
         );
-        registry.register(
-            "etcd_disk_wal_fsync_duration_seconds",
-            "The latency distributions of fsync called by the write-ahead log",
-            sync_times.0.clone(),
-        );
+        if let Some(times) = sync_times {
+            registry.register(
+                "etcd_disk_wal_fsync_duration_seconds",
+                "The latency distributions of fsync called by the write-ahead log",
+                times.0.clone(),
+            );
+        }
         Metrics { requests, durations, registry: Mutex::new(registry) }
     }
 
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_anybody_may_write_in_a_path_becomes_no_label() {
-        let metrics = Metrics::new(&SyncTimes::default());
+        let metrics = Metrics::new(None);
         let ask = |method: &str, path: &str| {
             let (method, query) = (Method::from_bytes(method.as_bytes()).unwrap(), Query::parse("dryRun=x"));
             let info = RequestInfo::parse(&method, path, &query);

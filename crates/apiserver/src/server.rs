@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use admit::UserInfo;
 use arc_swap::ArcSwap;
@@ -58,8 +59,10 @@ pub struct Config {
     pub front_proxy: Option<FrontProxy>,
     /// Where it is put on record who deletes a pod.
     pub journal: Option<Arc<dyn journal::Journal>>,
-    /// What the store is told to fill, for `/metrics`.
-    pub sync_times: SyncTimes,
+    /// What a store with a disk of its own is told to fill, for `/metrics`.
+    pub sync_times: Option<SyncTimes>,
+    /// How often a store is compacted that does not do so itself.
+    pub compact_every: Option<Duration>,
 }
 
 /// The certificate that the API server shows to kubelets, and the authority that signs theirs.
@@ -96,7 +99,8 @@ impl Default for Config {
             kubelet: None,
             front_proxy: None,
             journal: None,
-            sync_times: SyncTimes::default(),
+            sync_times: None,
+            compact_every: None,
         }
     }
 }
@@ -182,20 +186,18 @@ impl ApiServer {
             openapi: crate::openapi::Documents::default(),
             aggregated: crate::aggregate::Documents::default(),
             front_proxy_verifier,
-            metrics: Metrics::new(&config.sync_times),
+            metrics: Metrics::new(config.sync_times.as_ref()),
             health: Health::new(),
             gauges: crate::gauges::Gauges::default(),
             stop: CancellationToken::new(),
             config,
         });
         inner.registry.server.get_or_init(|| Arc::downgrade(&inner));
-        let stop = inner.stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = caches.follow(revision) => {}
-            }
-        });
+        tokio::spawn(inner.stop.clone().run_until_cancelled_owned(caches.follow(revision)));
+        if let Some(every) = inner.config.compact_every {
+            let compacting = crate::compact::follow(Arc::clone(&inner.registry.store), every);
+            tokio::spawn(inner.stop.clone().run_until_cancelled_owned(compacting));
+        }
         inner.health.watch_log().map_err(|error| StartError::Thread(error.to_string()))?;
         crate::crd::start(&inner).await.map_err(|status| StartError::Objects(status.message))?;
         inner.health.done(hook::CUSTOM_RESOURCES);

@@ -58,6 +58,19 @@ pub struct Options {
     /// Where the store is served by etcd's protocol, to clients with certificates of pki/etcd/ca.crt [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT", global = true)]
     pub etcd_bind_address: Option<SocketAddr>,
+    /// Members of an etcd that keeps the cluster's objects in the place of our store: http://HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL", global = true, value_delimiter = ',')]
+    #[serde(default)]
+    pub etcd_servers: Vec<String>,
+    /// Authorities of that etcd's certificate [default: the system's]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub etcd_cafile: Option<PathBuf>,
+    /// Certificate that we show to that etcd
+    #[arg(long, value_name = "FILE", global = true)]
+    pub etcd_certfile: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", global = true)]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Addresses of all pods [default: 10.244.0.0/16]
     #[arg(long, value_name = "CIDR", global = true)]
     pub cluster_cidr: Option<String>,
@@ -138,6 +151,13 @@ pub enum Part {
     Dns,
 }
 
+/// An etcd elsewhere, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct EtcdServers {
+    pub endpoints: Vec<store::etcd::Endpoint>,
+    pub tls: store::etcd::TlsFiles,
+}
+
 /// Every option decided.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -154,7 +174,10 @@ pub struct Settings {
     pub kubelet_port: u16,
     pub proxy_healthz: SocketAddr,
     pub proxy_metrics: SocketAddr,
+    /// Where our store is served as etcd.
     pub etcd: Option<SocketAddr>,
+    /// The etcd that takes the place of our store.
+    pub etcd_servers: Option<EtcdServers>,
     pub cluster_range: Cidr,
     /// This node's pods; `None`: as the cluster gives them out.
     pub pod_range: Option<Cidr>,
@@ -184,6 +207,7 @@ impl Options {
             Some(path) => read(path)?,
             None => Self::default(),
         };
+        let etcd_servers = EtcdServers::resolve(&self, &file)?;
         let control_plane_only = self.control_plane_only || file.control_plane_only;
         let merge = !(self.no_merge_kubeconfig || file.no_merge_kubeconfig);
         let root = rustix::process::geteuid().is_root();
@@ -217,6 +241,7 @@ impl Options {
             proxy_metrics: (self.proxy_metrics_bind_address.or(file.proxy_metrics_bind_address))
                 .unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 10249))),
             etcd: self.etcd_bind_address.or(file.etcd_bind_address),
+            etcd_servers,
             cluster_range,
             pod_range: pod_range.transpose()?,
             service_range: cidr("service-cidr", self.service_cidr.or(file.service_cidr), "10.96.0.0/12")?,
@@ -341,6 +366,38 @@ impl Settings {
     }
 }
 
+impl EtcdServers {
+    /// The cluster's objects are kept by our store, by an etcd, or by whoever is behind another API server.
+    fn resolve(flags: &Options, file: &Options) -> anyhow::Result<Option<EtcdServers>> {
+        let servers = if flags.etcd_servers.is_empty() { &file.etcd_servers } else { &flags.etcd_servers };
+        let given = |of: fn(&Options) -> &Option<PathBuf>| of(flags).as_ref().or(of(file).as_ref()).cloned();
+        let ca = given(|options| &options.etcd_cafile);
+        let client = match (given(|options| &options.etcd_certfile), given(|options| &options.etcd_keyfile)) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => bail!("--etcd-certfile and --etcd-keyfile go together"),
+        };
+        if servers.is_empty() {
+            if ca.is_some() || client.is_some() {
+                bail!("--etcd-cafile, --etcd-certfile and --etcd-keyfile are about an etcd that --etcd-servers names");
+            }
+            return Ok(None);
+        }
+        if flags.etcd_bind_address.or(file.etcd_bind_address).is_some() {
+            bail!(
+                "--etcd-bind-address serves our own store, and with --etcd-servers there is none: leave one of them out"
+            );
+        }
+        if flags.api_server.is_some() || file.api_server.is_some() {
+            bail!(
+                "--etcd-servers is for our own API server, and with --api-server there is none: leave one of them out"
+            );
+        }
+        let endpoints = servers.iter().map(|text| text.parse().context("--etcd-servers")).collect::<Result<_, _>>()?;
+        Ok(Some(EtcdServers { endpoints, tls: store::etcd::TlsFiles { ca, client } }))
+    }
+}
+
 fn read(path: &Path) -> anyhow::Result<Options> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let options: Option<Options> =
@@ -440,6 +497,28 @@ mod tests {
         assert_eq!(settings.dns_address().to_string(), "10.96.0.10");
         assert_eq!(settings.compact_every, Some(Duration::from_secs(300)));
         assert_eq!(settings.server_url(), "https://127.0.0.1:7443");
+    }
+
+    #[test]
+    fn the_objects_are_kept_in_one_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = || Options { data_dir: Some(dir.path().to_owned()), ..Options::default() };
+        let servers = vec!["https://192.0.2.1:2379".to_owned(), "https://192.0.2.2:2379".to_owned()];
+        let with = || Options { etcd_servers: servers.clone(), ..options() };
+        let etcd = with().resolve().unwrap().etcd_servers.unwrap();
+        assert_eq!((etcd.endpoints.len(), etcd.endpoints[1].to_string()), (2, servers[1].clone()));
+        let refused = |options: Options| format!("{:#}", options.resolve().unwrap_err());
+        let serving = Some("127.0.0.1:2379".parse().unwrap());
+        let words = refused(Options { etcd_bind_address: serving, ..with() });
+        assert!(words.contains("--etcd-bind-address") && words.contains("--etcd-servers"), "{words}");
+        let words = refused(Options { api_server: Some("https://192.0.2.1:6443".to_owned()), ..with() });
+        assert!(words.contains("--api-server"), "{words}");
+        let words = refused(Options { etcd_certfile: Some("a.crt".into()), ..with() });
+        assert!(words.contains("--etcd-keyfile"), "{words}");
+        let words = refused(Options { etcd_cafile: Some("ca.crt".into()), ..options() });
+        assert!(words.contains("--etcd-servers"), "{words}");
+        let words = refused(Options { etcd_servers: vec!["192.0.2.1:2379".to_owned()], ..options() });
+        assert!(words.contains("--etcd-servers: ") && words.contains("http://HOST:PORT"), "{words}");
     }
 
     #[test]

@@ -44,31 +44,49 @@ pub async fn start(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> anyhow::Result<ApiServer> {
-    let directory = settings.data.join("store");
-    let sync_times = SyncTimes::default();
-    let options = store::Options {
-        compact_every: settings.compact_every,
-        on_sync: Some(on_sync(journal.clone(), &directory, sync_times.clone())),
-        ..store::Options::default()
+    let config = config(settings, certificates, journal);
+    let (store, config): (Arc<dyn Store>, _) = match &settings.etcd_servers {
+        Some(servers) => {
+            let client = super::etcd::connect(servers, progress).await?;
+            (Arc::new(client), apiserver::Config { compact_every: settings.compact_every, ..config })
+        }
+        None => {
+            let sync_times = SyncTimes::default();
+            let store = Arc::new(open(settings, journal, sync_times.clone(), progress).await?);
+            if let (Some(address), Some(credentials)) = (settings.etcd, &certificates.etcd) {
+                super::etcd::start(credentials, address, store.clone(), stop.clone()).await?;
+                progress.done("etcd", format_args!("https://{address}"));
+            }
+            (store, apiserver::Config { sync_times: Some(sync_times), ..config })
+        }
     };
-    let store = Embedded::open(&directory, options)
-        .await
-        .with_context(|| format!("cannot open the store in {}", directory.display()))?;
-    progress.done("store", format_args!("revision {}", store.status().await?.revision));
-    let store = Arc::new(store);
-    if let (Some(address), Some(credentials)) = (settings.etcd, &certificates.etcd) {
-        super::etcd::start(credentials, address, store.clone(), stop.clone()).await?;
-        progress.done("etcd", format_args!("https://{address}"));
-    }
-    let server = ApiServer::new(apiserver::Config { sync_times, ..config(settings, certificates, journal) }, store)
-        .await
-        .context("cannot start the API server")?;
+    let server = ApiServer::new(config, store).await.context("cannot start the API server")?;
     let stopping = (server.clone(), stop.clone());
     tokio::spawn(async move {
         stopping.1.cancelled().await;
         stopping.0.stop();
     });
     Ok(server)
+}
+
+/// The store of this process.
+async fn open(
+    settings: &Settings,
+    journal: &Arc<dyn Journal>,
+    sync_times: SyncTimes,
+    progress: &Progress,
+) -> anyhow::Result<Embedded> {
+    let directory = settings.data.join("store");
+    let options = store::Options {
+        compact_every: settings.compact_every,
+        on_sync: Some(on_sync(journal.clone(), &directory, sync_times)),
+        ..store::Options::default()
+    };
+    let store = Embedded::open(&directory, options)
+        .await
+        .with_context(|| format!("cannot open the store in {}", directory.display()))?;
+    progress.done("store", format_args!("revision {}", store.status().await?.revision));
+    Ok(store)
 }
 
 /// Measures the store's syncs, and puts the slow ones on the node's record: much that fails later has its cause there.

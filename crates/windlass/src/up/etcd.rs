@@ -1,9 +1,10 @@
-//! The store as etcd, for who asks for it: `etcdctl`, an API server of another make.
+//! The store as etcd, for who asks for it (`etcdctl`, an API server of another make), and an etcd in the place of the store.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bootstrap::etcd_pki::EtcdPki;
 use bootstrap::pki::Renewable;
 use jiff::Timestamp;
@@ -12,11 +13,20 @@ use rustls::{RootCertStore, crypto};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use store::Store;
+use store::etcd::Client;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates;
-use crate::config::Settings;
+use crate::config::{EtcdServers, Settings};
+use crate::progress::Progress;
+
+/// How long an etcd may take to answer at the start. `kubernetes/apiserver pkg/storage/storagebackend/factory/etcd3.go:
+/// dialTimeout`.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// How often it is asked, and the operator told that it does not answer.
+const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the store serves with.
 pub struct Credentials {
@@ -51,6 +61,34 @@ pub async fn start(
     let listener = TcpListener::bind(address).await.with_context(|| format!("cannot serve the store on {address}"))?;
     tokio::spawn(store::etcd::serve(store, listener, Arc::new(tls(credentials)?), stop));
     Ok(())
+}
+
+/// The client of an etcd that has answered.
+pub async fn connect(servers: &EtcdServers, progress: &Progress) -> anyhow::Result<Client> {
+    let client = Client::new(servers.endpoints.clone(), servers.tls.clone()).context("--etcd-servers")?;
+    let ends = Instant::now() + ANSWER_MAX;
+    let mut telling = tokio::time::interval(super::TELL_EVERY);
+    telling.tick().await;
+    let mut reason = "no connection".to_owned();
+    loop {
+        tokio::select! {
+            asked = client.status() => match asked {
+                Ok(status) => {
+                    progress.done("etcd", format_args!("{}  revision {}", client.places(), status.revision));
+                    return Ok(client);
+                }
+                // What waiting does not mend.
+                Err(error @ store::Error::Refused { .. }) => return Err(error).context("--etcd-servers"),
+                Err(error) => reason = error.to_string(),
+            },
+            _ = telling.tick() => progress.note(format_args!("… waiting for etcd: {reason}")),
+            () = tokio::time::sleep_until(ends) => {
+                let (places, seconds) = (client.places(), ANSWER_MAX.as_secs());
+                bail!("the etcd of --etcd-servers ({places}) has not answered within {seconds} s: {reason}");
+            }
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
 }
 
 fn tls(credentials: &Credentials) -> anyhow::Result<ServerConfig> {
