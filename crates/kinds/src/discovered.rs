@@ -76,6 +76,11 @@ impl Kind {
             (group, version, kind) => GroupVersionKind::new(group, version, kind),
         }
     }
+
+    /// The verbs that one of its subresources answers to.
+    pub fn verbs_of(&self, subresource: &Subresource) -> &'static [&'static str] {
+        subresource.described(self).verbs
+    }
 }
 
 /// The aggregated document of `/apis`: every group but the core one.

@@ -2,11 +2,12 @@
 //!
 //! The table is written by `cargo xtask facts` from upstream's OpenAPI documents and Go struct tags and holds names,
 //! numbers and types, one definition a line. Its keys: `f` fields, `t` type (`[]T` a list, `{}T` a map, `#name` a
-//! definition), `r` required, `d` default, `e` what an encoder does with an empty value (`z` writes the type's zero,
-//! `n` writes null, `o` leaves it out), `en` enumeration, `l` list type, `k` list map keys, `m` merge key, `s` patch
-//! strategy, `g` the type's name in Go where it has one, `i` the embedded Go struct that the field is of, `a` atomic map,
-//! `n` protobuf field number (several for a field of an embedded message, outermost first), `gvk` group, version and
-//! kind, `u` unions.
+//! definition), `r` required (the place among those that are), `d` default, `e` what an encoder does with an empty value
+//! (`z` writes the type's zero, `n` writes null, `o` leaves it out), `en` enumeration (of the items, if it is a list or a
+//! map), `l` list type, `k` list map keys, `m` merge key, `s` patch strategy, `g` the type's name in Go where it has one,
+//! `i` the embedded Go struct that the field is of, `a` map type (1 atomic, 0 granular), `b` published as a bare reference,
+//! `n` protobuf field number (several for a field of an embedded message, outermost first), `gvk` group, version and kind,
+//! `u` unions.
 //!
 //! A definition is parsed when it is first asked for.
 
@@ -92,6 +93,8 @@ pub enum Type {
 pub struct Field {
     pub of: Type,
     pub required: bool,
+    /// Published as a reference and nothing else, for upstream has no description of it.
+    pub bare: bool,
     /// As published in OpenAPI, zeros of Go's types included.
     pub default: Option<Value>,
     pub empty: Empty,
@@ -106,6 +109,8 @@ pub struct Field {
     /// The embedded Go struct that declares it, which JSON does not show.
     pub embedded: Option<&'static str>,
     pub atomic: bool,
+    /// Not atomic, though its type is.
+    pub granular: bool,
     /// Protobuf field numbers, from the outer message inwards.
     pub numbers: Vec<u32>,
 }
@@ -115,8 +120,12 @@ pub struct Field {
 pub struct Definition {
     pub name: &'static str,
     pub fields: BTreeMap<&'static str, Field>,
+    /// Its required fields, in upstream's order.
+    pub required: Vec<&'static str>,
     /// What the type is when it has no fields.
     pub of: Option<Type>,
+    /// The same as it is published, which says less than its decoder knows.
+    pub published: Option<Type>,
     pub atomic: bool,
     /// Group, version and kind.
     pub kinds: Vec<(&'static str, &'static str, &'static str)>,
@@ -143,6 +152,7 @@ struct RawField<'a> {
     #[serde(borrow)]
     t: &'a str,
     r: Option<u8>,
+    b: Option<u8>,
     d: Option<Value>,
     e: Option<&'a str>,
     #[serde(borrow, default)]
@@ -231,12 +241,17 @@ impl Entry {
     fn definition(&'static self) -> Option<&'static Definition> {
         let parse = || {
             let raw: RawDefinition<'static> = serde_json::from_str(self.text).ok()?;
+            let published = raw.t.map(parse_type);
+            let mut required: Vec<_> = raw.f.iter().filter_map(|(name, field)| Some((field.r?, *name))).collect();
+            required.sort_unstable();
             Some(Definition {
                 name: self.name,
                 fields: raw.f.into_iter().map(|(name, field)| (name, field.read())).collect(),
-                of: raw.t.map(|text| special(self.name).unwrap_or_else(|| parse_type(text))),
+                required: required.into_iter().map(|(_, name)| name).collect(),
+                of: published.as_ref().map(|of| special(self.name).unwrap_or_else(|| of.clone())),
+                published,
                 // What is kept as it came is owned as a whole.
-                atomic: raw.a.is_some() || special(self.name) == Some(Type::Any),
+                atomic: raw.a == Some(1) || special(self.name) == Some(Type::Any),
                 kinds: raw.gvk,
                 unions: raw.u,
                 layout: OnceLock::new(),
@@ -262,6 +277,7 @@ impl RawField<'static> {
         Field {
             of: parse_type(self.t),
             required: self.r.is_some(),
+            bare: self.b.is_some(),
             default: self.d,
             empty: match self.e {
                 Some("z") => Empty::Zero,
@@ -276,7 +292,8 @@ impl RawField<'static> {
             strategy: self.s,
             go_type: self.g,
             embedded: self.i,
-            atomic: self.a.is_some(),
+            atomic: self.a == Some(1),
+            granular: self.a == Some(0),
             numbers: match self.n {
                 Some(Numbers::One(number)) => vec![number],
                 Some(Numbers::Path(path)) => path,
@@ -286,7 +303,7 @@ impl RawField<'static> {
     }
 }
 
-/// Types whose OpenAPI says less than their decoder knows.
+/// Types of which what is published says less than their decoder knows.
 fn special(name: &str) -> Option<Type> {
     let short = name.rsplit('.').next()?;
     Some(match short {
@@ -471,7 +488,8 @@ mod tests {
     fn every_generated_file_is_read() {
         let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/facts");
         let names = std::fs::read_dir(directory).expect("facts").map(|entry| entry.expect("entry").file_name());
-        assert_eq!(names.filter(|name| name != "registered.txt").count(), FILES.len());
+        let of_types = names.filter(|name| name != "registered.txt" && name != "parameters.json");
+        assert_eq!(of_types.count(), FILES.len());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod facts;
 pub mod kind;
 pub mod meta;
 pub mod nodefit;
+pub mod parameters;
 pub mod prepare;
 pub mod protobuf;
 pub mod quota;

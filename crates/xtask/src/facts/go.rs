@@ -1,6 +1,6 @@
 //! What Go struct tags say of a field: its protobuf number, and whether it is written when empty.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -38,12 +38,11 @@ struct Struct {
     embedded: Vec<Embedded>,
 }
 
-/// The structs and enumerations of one Go package.
+/// The structs of one Go package.
 #[derive(Debug, Default)]
 pub struct Package {
     name: String,
     structs: BTreeMap<String, Struct>,
-    enums: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Package {
@@ -74,10 +73,7 @@ impl Package {
             embedded: Regex::new(r#"^\s+([\w.]+)\s+`json:"([^"]*)"(?:.*protobuf:"([^"]*)")?"#)?,
         };
         let struct_start = Regex::new(r"^type (\w+) struct \{")?;
-        let enum_type = Regex::new(r"^type (\w+) string")?;
-        let constant = Regex::new(r#"^\s*(?:const )?\w+\s+(\w+)\s*=\s*"([^"]*)""#)?;
         let mut current: Option<String> = None;
-        let mut enum_marked = false;
         for line in text.lines() {
             if let Some(name) = current.clone() {
                 if line.starts_with('}') {
@@ -88,16 +84,6 @@ impl Package {
             } else if let Some(found) = struct_start.captures(line) {
                 current = Some(found[1].to_owned());
                 self.structs.entry(found[1].to_owned()).or_default();
-            } else if let Some(found) = enum_type.captures(line) {
-                if enum_marked {
-                    self.enums.entry(found[1].to_owned()).or_default();
-                }
-                enum_marked = false;
-            } else if line.trim() == "// +enum" {
-                enum_marked = true;
-            } else if let Some(found) = constant.captures(line) {
-                // Constants may stand before their type's marker is seen; `enum_values` keeps only marked types.
-                self.enums.entry(format!("?{}", &found[1])).or_default().insert(found[2].to_owned());
             }
         }
         Ok(())
@@ -154,14 +140,6 @@ impl Package {
     /// The name of the package, as Go prints it before a type's: the version, `v1`.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// The values of an enumeration, sorted.
-    pub fn enum_values(&self, go_type: &str) -> Option<Vec<String>> {
-        let name = go_type.trim_start_matches('*');
-        self.enums.get(name)?;
-        let values = self.enums.get(&format!("?{name}"))?;
-        Some(values.iter().cloned().collect())
     }
 }
 

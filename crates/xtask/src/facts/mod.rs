@@ -1,12 +1,15 @@
 //! The type facts: what upstream's published, machine-readable API says of every type, as one compact table.
 //!
-//! Sources: the OpenAPI v3 documents of `k8s.io/kubernetes` (fields, types, required, defaults, list types, merge
-//! keys) and the Go struct tags of the API modules (protobuf numbers, and whether an empty field is written). No
-//! prose is taken over. `crates/kinds/src/facts.rs` reads the result and explains the keys.
+//! Sources: the OpenAPI documents of `k8s.io/kubernetes` (fields, types, required, defaults, list types, merge keys),
+//! the generated definitions that they come from (enumerations) and the Go struct tags of the API modules (protobuf
+//! numbers, whether an empty field is written, query parameters). No prose is taken over. `crates/kinds/src/facts.rs`
+//! and `parameters.rs` read the result and explain the keys.
 
+mod enums;
 mod go;
 mod modules;
 mod openapi;
+mod parameters;
 mod unpublished;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +33,7 @@ pub fn directory(root: &Path) -> PathBuf {
 pub fn generate() -> Result<BTreeMap<String, String>> {
     let kubernetes = modules::directory("k8s.io/kubernetes", KUBERNETES)?;
     let mut definitions = openapi::definitions(&kubernetes)?;
+    let enums = enums::Enums::read(&kubernetes)?;
     let mut packages = BTreeMap::new();
     for unpublished in &unpublished::UNPUBLISHED {
         if let Some(package) = source_of(unpublished.package)? {
@@ -45,12 +49,14 @@ pub fn generate() -> Result<BTreeMap<String, String>> {
             packages.insert(package.to_owned(), source_of(package)?);
         }
         let source = packages.get(package).and_then(Option::as_ref);
-        let fact = openapi::fact(schema, source.and_then(|source| source.fields(type_name)).as_ref(), source)
-            .with_context(|| name.clone())?;
+        let tags = source.and_then(|source| source.fields(type_name));
+        let source = openapi::Source { name: &name, tags: tags.as_ref(), package: source, enums: &enums };
+        let fact = openapi::fact(schema, &source).with_context(|| name.clone())?;
         files.entry(file_of(package)).or_default().insert(name.clone(), fact);
     }
     let mut all: BTreeMap<String, String> = files.into_iter().map(|(file, facts)| (file, render(facts))).collect();
     all.insert("registered.txt".to_owned(), registered()?);
+    all.insert("parameters.json".to_owned(), render(parameters::table(&kubernetes)?));
     Ok(all)
 }
 
@@ -124,7 +130,7 @@ fn wanted(definitions: &BTreeMap<String, Value>) -> BTreeSet<String> {
     wanted
 }
 
-/// One definition a line, so that a change of upstream's shows as a change of lines.
+/// One entry a line, so that a change of upstream's shows as a change of lines.
 fn render(facts: BTreeMap<String, Value>) -> String {
     let lines: Vec<String> = facts.into_iter().map(|(name, fact)| format!("\"{name}\":{fact}")).collect();
     format!("{{\n{}\n}}\n", lines.join(",\n"))

@@ -7,7 +7,18 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::enums::Enums;
 use super::{go, object};
+
+const KINDS: &str = "x-kubernetes-group-version-kind";
+
+/// What is known of a definition besides its schema.
+pub struct Source<'a> {
+    pub name: &'a str,
+    pub tags: Option<&'a BTreeMap<String, go::Field>>,
+    pub package: Option<&'a go::Package>,
+    pub enums: &'a Enums,
+}
 
 /// Every definition of every group version, by name.
 pub fn definitions(kubernetes: &Path) -> Result<BTreeMap<String, Value>> {
@@ -22,19 +33,17 @@ pub fn definitions(kubernetes: &Path) -> Result<BTreeMap<String, Value>> {
         let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
         let document: Value = serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
         let Some(schemas) = document["components"]["schemas"].as_object() else { continue };
-        for (name, schema) in schemas {
-            let kinds_before: usize = definitions.get(name).map_or(0, group_version_kinds);
-            // Shared types such as DeleteOptions list the kinds of their own document only; take the longest list.
-            if kinds_before < group_version_kinds(schema) || !definitions.contains_key(name) {
-                definitions.insert(name.clone(), schema.clone());
-            }
+        definitions.extend(schemas.iter().map(|(name, schema)| (name.clone(), schema.clone())));
+    }
+    // Of the types that every group has, such as DeleteOptions, a group version's document lists its own kinds alone.
+    let path = kubernetes.join("api/openapi-spec/swagger.json");
+    let whole: Value = serde_json::from_slice(&fs::read(&path).with_context(|| path.display().to_string())?)?;
+    for (name, schema) in &mut definitions {
+        if let Some(kinds) = whole["definitions"][name].get(KINDS) {
+            schema[KINDS] = kinds.clone();
         }
     }
     Ok(definitions)
-}
-
-fn group_version_kinds(schema: &Value) -> usize {
-    schema["x-kubernetes-group-version-kind"].as_array().map_or(0, Vec::len)
 }
 
 /// Collects the names of definitions a schema refers to.
@@ -54,22 +63,19 @@ pub fn references(schema: &Value, into: &mut Vec<String>) {
 }
 
 /// One definition's facts.
-pub fn fact(
-    schema: &Value,
-    tags: Option<&BTreeMap<String, go::Field>>,
-    package: Option<&go::Package>,
-) -> Result<Value> {
+pub fn fact(schema: &Value, source: &Source) -> Result<Value> {
     let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut fields = Map::new();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let tag = tags.and_then(|tags| tags.get(name));
-        if tag.is_none() && tags.is_some() && !matches!(name.as_str(), "apiVersion" | "kind") {
+        let tag = source.tags.and_then(|tags| tags.get(name));
+        if tag.is_none() && source.tags.is_some() && !matches!(name.as_str(), "apiVersion" | "kind") {
             bail!("field {name} has no Go tag");
         }
-        let fact = field_fact(field, tag, required.contains(&name.as_str()), package).with_context(|| name.clone())?;
+        let place = required.iter().position(|required| required == name).map(|place| place + 1);
+        let fact = field_fact(source, name, field, place).with_context(|| name.clone())?;
         fields.insert(name.clone(), fact);
     }
-    let kinds: Vec<Value> = schema["x-kubernetes-group-version-kind"]
+    let kinds: Vec<Value> = schema[KINDS]
         .as_array()
         .into_iter()
         .flatten()
@@ -77,7 +83,7 @@ pub fn fact(
         .collect();
     let own_type = if fields.is_empty() { Some(json!(type_expression(schema)?)) } else { None };
     Ok(object([
-        ("a", is_atomic(schema)),
+        ("a", map_type(schema)),
         ("f", (!fields.is_empty()).then_some(Value::Object(fields))),
         ("gvk", (!kinds.is_empty()).then_some(Value::Array(kinds))),
         ("t", own_type),
@@ -85,28 +91,34 @@ pub fn fact(
     ]))
 }
 
-fn is_atomic(schema: &Value) -> Option<Value> {
-    (schema["x-kubernetes-map-type"] == "atomic").then(|| json!(1))
+/// `1` for a map that is owned as a whole, `0` for one that is not where its type says it is.
+fn map_type(schema: &Value) -> Option<Value> {
+    match schema["x-kubernetes-map-type"].as_str() {
+        Some("atomic") => Some(json!(1)),
+        Some("granular") => Some(json!(0)),
+        _ => None,
+    }
 }
 
-fn field_fact(schema: &Value, tag: Option<&go::Field>, required: bool, package: Option<&go::Package>) -> Result<Value> {
+fn field_fact(source: &Source, name: &str, schema: &Value, place: Option<usize>) -> Result<Value> {
+    let (tag, package) = (source.tags.and_then(|tags| tags.get(name)), source.package);
     let numbers = tag.map(|tag| tag.numbers.clone()).filter(|numbers| !numbers.is_empty());
-    let values = tag.zip(package).and_then(|(tag, package)| package.enum_values(&tag.go_type));
     let of = type_expression(schema)?;
     let plain = !of.contains('#') || of.ends_with(".Quantity");
     let go_type = tag.zip(package).and_then(|(tag, package)| go::printed_type(&tag.go_type, package.name()));
     Ok(object([
-        ("a", is_atomic(schema)),
+        ("a", map_type(schema)),
+        ("b", schema.get("$ref").map(|_| json!(1))),
         ("d", schema.get("default").cloned()),
         ("e", tag.and_then(|tag| when_empty(schema, tag)).map(|how| json!(how))),
-        ("en", values.map(|values| json!(values))),
+        ("en", source.enums.values(source.name, name).map(|values| json!(values))),
         ("g", go_type.filter(|name| plain && name != "resource.Quantity").map(|name| json!(name))),
         ("i", tag.map(|tag| tag.embedded.join(".")).filter(|path| !path.is_empty()).map(|path| json!(path))),
         ("k", schema.get("x-kubernetes-list-map-keys").cloned()),
         ("l", schema.get("x-kubernetes-list-type").cloned()),
         ("m", schema.get("x-kubernetes-patch-merge-key").cloned()),
         ("n", numbers.map(|numbers| if numbers.len() == 1 { json!(numbers[0]) } else { json!(numbers) })),
-        ("r", required.then(|| json!(1))),
+        ("r", place.map(|place| json!(place))),
         ("s", schema.get("x-kubernetes-patch-strategy").cloned()),
         ("t", Some(json!(of))),
     ]))
