@@ -60,6 +60,13 @@ pub fn answer(code: StatusCode, content_type: &'static str, body: Body) -> HttpR
     response
 }
 
+/// A code, and nothing else.
+pub fn bare(code: StatusCode) -> HttpResponse {
+    let mut response = answer(code, "", empty());
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response
+}
+
 /// A plain-text answer, as the health endpoints and the router's own refusals give.
 pub fn text(code: StatusCode, body: impl Into<Bytes>) -> HttpResponse {
     answer(code, "text/plain; charset=utf-8", full(body))

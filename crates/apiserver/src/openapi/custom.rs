@@ -3,14 +3,15 @@
 //! `kubernetes/apiextensions-apiserver pkg/controller/openapi: builder.buildKubeNative, v2.ToStructuralOpenAPIV2`.
 
 use kinds::Kind;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Form;
 use super::descriptions;
-use super::schemas::{OBJECT_META, list_schema, reference};
+use super::schemas::{KINDS, LIST_META, OBJECT_META, extended, reference};
 
 const PRESERVES: &str = "x-kubernetes-preserve-unknown-fields";
 const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
 /// The name of a custom kind's schema: its group's parts turned round, as Go packages are named.
 pub fn name(kind: &Kind) -> String {
@@ -18,28 +19,51 @@ pub fn name(kind: &Kind) -> String {
     format!("{}.{}.{}", group.join("."), kind.version, kind.names.kind)
 }
 
-/// The schema that a kind's definition gives, and its list's.
-pub fn add(kind: &Kind, crd: Option<&Value>, form: Form, schemas: &mut Map<String, Value>) {
+/// The schema that a kind's definition gives and its list's, by name.
+pub fn schemas(kind: &Kind, crd: Option<&Value>, form: Form) -> [(String, Value); 2] {
     let versions = crd.and_then(|crd| crd.pointer("/spec/versions")).and_then(Value::as_array);
     let version = versions.into_iter().flatten().find(|version| version["name"] == kind.version.as_ref());
     let given = version.and_then(|version| version.pointer("/schema/openAPIV3Schema"));
     let kept_whole = crd.and_then(|crd| crd.pointer("/spec/preserveUnknownFields")) == Some(&json!(true));
-    let gvk = |name: &str| json!([{ "group": kind.group, "version": kind.version, "kind": name }]);
-    let mut schema = match given {
+    let schema = match given {
         Some(given) => published(given.clone(), kept_whole, form),
         None => json!({ "type": "object" }),
     };
-    schema["x-kubernetes-group-version-kind"] = gvk(&kind.names.kind);
-    let selectable = version.and_then(|version| version["selectableFields"].as_array()).into_iter().flatten();
-    let selectable: Vec<Value> = selectable.map(|field| json!({ "fieldPath": field["jsonPath"] })).collect();
-    if !selectable.is_empty() {
-        schema["x-kubernetes-selectable-fields"] = Value::Array(selectable);
-    }
     let name = name(kind);
-    let mut list = list_schema(&name);
-    list["x-kubernetes-group-version-kind"] = gvk(&kind.list_kind());
-    schemas.insert(format!("{name}List"), list);
-    schemas.insert(name, schema);
+    let list = list_of(&name, form);
+    let selectable: Vec<Value> = kind.fields.iter().map(|path| json!({ "fieldPath": path })).collect();
+    let list_kind = kind.list_kind();
+    let told = [(name.clone(), kind.names.kind.as_ref(), schema), (format!("{name}List"), list_kind.as_ref(), list)];
+    told.map(|(name, of, mut schema)| {
+        schema[KINDS] = json!([{ "group": kind.group, "version": kind.version, "kind": of }]);
+        if !selectable.is_empty() {
+            schema["x-kubernetes-selectable-fields"] = json!(selectable);
+        }
+        (name, schema)
+    })
+}
+
+fn list_of(item: &str, form: Form) -> Value {
+    let mut list = json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": { "items": { "type": "array", "items": reference(item, form) } },
+    });
+    for field in ["apiVersion", "kind"] {
+        list["properties"][field] = type_meta(field);
+    }
+    list["properties"]["metadata"] = metadata(LIST_META, "Standard list's metadata.", form);
+    list
+}
+
+fn type_meta(field: &str) -> Value {
+    json!({ "type": "string", "description": descriptions::of_meta("Status", field) })
+}
+
+fn metadata(name: &str, words: &str, form: Form) -> Value {
+    let mut schema = extended(reference(name, form), form);
+    schema["description"] = json!(words);
+    schema
 }
 
 /// A client of the older format takes a schema's fields for all that there may be, so it is told none of an object that
@@ -50,24 +74,24 @@ fn published(mut schema: Value, kept_whole: bool, form: Form) -> Value {
             return json!({ "type": "object" });
         }
         walk(&mut schema, &mut for_v2);
+    } else {
+        walk(&mut schema, &mut unfold);
     }
-    add_fields_of_every_object(&mut schema);
+    add_fields_of_every_object(&mut schema, form);
     walk(&mut schema, &mut |schema| {
         if schema[EMBEDDED] == true && (form == Form::V3 || schema[PRESERVES] != true) {
-            add_fields_of_every_object(schema);
+            add_fields_of_every_object(schema, form);
             require(schema, &["kind", "apiVersion"]);
         }
     });
     schema
 }
 
-fn add_fields_of_every_object(schema: &mut Value) {
+fn add_fields_of_every_object(schema: &mut Value, form: Form) {
     for field in ["apiVersion", "kind"] {
-        schema["properties"][field] =
-            json!({ "type": "string", "description": descriptions::of_meta("Status", field) });
+        schema["properties"][field] = type_meta(field);
     }
-    schema["properties"]["metadata"] =
-        json!({ "allOf": [reference(OBJECT_META)], "description": "Standard object's metadata." });
+    schema["properties"]["metadata"] = metadata(OBJECT_META, "Standard object's metadata.", form);
 }
 
 fn require(schema: &mut Value, fields: &[&str]) {
@@ -78,6 +102,22 @@ fn require(schema: &mut Value, fields: &[&str]) {
         }
     }
     schema["required"] = Value::Array(required);
+}
+
+/// Says in the format's own words what an integer or a string is, unless the schema does.
+/// `kubernetes/apiextensions-apiserver pkg/apiserver/schema/unfold.go`.
+fn unfold(schema: &mut Value) {
+    let either = json!([{ "type": "integer" }, { "type": "string" }]);
+    if schema[INT_OR_STRING] != true || schema["anyOf"] == either || schema["allOf"][0]["anyOf"] == either {
+        return;
+    }
+    if schema["anyOf"].is_null() {
+        schema["anyOf"] = either;
+        return;
+    }
+    let mut all = schema["allOf"].as_array().cloned().unwrap_or_default();
+    all.insert(0, json!({ "anyOf": either }));
+    schema["allOf"] = Value::Array(all);
 }
 
 /// Takes away what the older format has no words for.
@@ -151,7 +191,19 @@ mod tests {
         assert_eq!(properties["p"], json!({ "x-kubernetes-preserve-unknown-fields": true }));
         assert_eq!(properties["l"]["items"]["required"], json!(["kind", "apiVersion"]));
         assert_eq!(schema["required"], json!(["a"]));
-        assert!(properties["metadata"]["allOf"].is_array());
+        assert_eq!(properties["metadata"]["$ref"], format!("#/definitions/{OBJECT_META}"));
+    }
+
+    #[test]
+    fn an_integer_or_a_string_is_told_in_the_formats_words() {
+        let port = |anys: Value| json!({ "type": "object", "properties": { "port": anys } });
+        let told = |given| published(port(given), false, Form::V3)["properties"]["port"].clone();
+        let either = json!([{ "type": "integer" }, { "type": "string" }]);
+        let bare = told(json!({ INT_OR_STRING: true }));
+        assert_eq!(bare, json!({ INT_OR_STRING: true, "anyOf": either }));
+        assert_eq!(told(bare.clone()), bare);
+        let other = json!({ INT_OR_STRING: true, "anyOf": [{ "minimum": 1 }] });
+        assert_eq!(told(other)["allOf"], json!([{ "anyOf": either }]));
     }
 
     #[test]

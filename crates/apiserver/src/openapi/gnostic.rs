@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Value};
 
+use super::document::{self, Head, Sink};
+
 /// The media type as it is answered with; `kubectl` asks for it with an `@` before the version.
 pub const MEDIA: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
@@ -94,21 +96,54 @@ impl Message {
     }
 }
 
-/// The document's bytes.
-pub fn encode(document: &Value) -> Vec<u8> {
-    let mut out = Message::default();
-    out.text(1, document.get("swagger"));
-    let mut info = Message::default();
-    info.text(1, document.pointer("/info/title"));
-    info.text(2, document.pointer("/info/version"));
-    out.message(2, &info);
-    let mut paths = Message::default();
-    for (path, item) in entries(document.get("paths")) {
-        paths.named(2, path, &path_item(item));
+/// A document being written.
+#[derive(Default)]
+pub struct Document {
+    paths: Message,
+    definitions: Message,
+    parameters: Message,
+}
+
+impl Sink for Document {
+    fn path(&mut self, path: &str, item: &Value) {
+        self.paths.named(2, path, &path_item(item));
     }
-    out.message(8, &paths);
-    out.message(9, &named_schemas(document.get("definitions")));
-    out.0
+
+    fn schema(&mut self, name: &str, of: &Value) {
+        self.definitions.named(1, name, &schema(of));
+    }
+
+    fn parameter(&mut self, name: &str, parameter: &Value) {
+        self.parameters.named(1, name, &parameter_message(parameter));
+    }
+}
+
+impl Document {
+    pub fn finish(self, head: &Head) -> Vec<u8> {
+        let mut out = Message::default();
+        out.text(1, Some(&Value::from("2.0")));
+        let (told, mut info) = (head.info(), Message::default());
+        info.text(1, told.get("title"));
+        info.text(2, told.get("version"));
+        out.message(2, &info);
+        out.message(8, &self.paths);
+        out.message(9, &self.definitions);
+        out.message(10, &self.parameters);
+        let (schemes, mut requirement, mut schemes_message) =
+            (document::security_schemes(), Message::default(), Message::default());
+        for (name, scheme) in entries(Some(&schemes)) {
+            requirement.named(1, name, &Message::default());
+            let (mut key, mut item) = (Message::default(), Message::default());
+            for (field, part) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+                key.text(field, scheme.get(part));
+            }
+            item.message(2, &key);
+            schemes_message.named(1, name, &item);
+        }
+        out.message(12, &requirement);
+        out.message(13, &schemes_message);
+        out.0
+    }
 }
 
 fn entries(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
@@ -136,6 +171,7 @@ fn operation(object: &Map<String, Value>) -> Message {
     out.texts(6, object.get("produces"));
     out.texts(7, object.get("consumes"));
     parameters(&mut out, 8, object.get("parameters"));
+    out.texts(10, object.get("schemes"));
     let mut responses = Message::default();
     for (code, response) in entries(object.get("responses")) {
         let mut inner = Message::default();
@@ -156,36 +192,48 @@ fn operation(object: &Map<String, Value>) -> Message {
 
 fn parameters(out: &mut Message, field: u64, list: Option<&Value>) {
     for parameter in list.and_then(Value::as_array).into_iter().flatten() {
-        let mut wrapped = Message::default();
-        let place = parameter.get("in").and_then(Value::as_str).unwrap_or_default();
-        if place == "body" {
-            let mut body = Message::default();
-            body.text(1, parameter.get("description"));
-            body.text(2, parameter.get("name"));
-            body.text(3, parameter.get("in"));
-            body.flag(4, parameter.get("required"));
-            if let Some(of) = parameter.get("schema") {
-                body.message(5, &schema(of));
-            }
-            wrapped.message(1, &body);
-        } else {
-            let (choice, shift) = if place == "path" { (4, 0) } else { (3, 1) };
-            let mut plain = Message::default();
-            plain.flag(1, parameter.get("required"));
-            plain.text(2, parameter.get("in"));
-            plain.text(3, parameter.get("description"));
-            plain.text(4, parameter.get("name"));
-            // A query parameter has `allow_empty_value` in between.
-            plain.text(5 + shift, parameter.get("type"));
-            plain.text(6 + shift, parameter.get("format"));
-            let mut non_body = Message::default();
-            non_body.message(choice, &plain);
-            wrapped.message(2, &non_body);
-        }
         let mut item = Message::default();
-        item.message(1, &wrapped);
+        match parameter.get("$ref") {
+            Some(_) => {
+                let mut reference = Message::default();
+                reference.text(1, parameter.get("$ref"));
+                item.message(2, &reference);
+            }
+            None => item.message(1, &parameter_message(parameter)),
+        }
         out.message(field, &item);
     }
+}
+
+fn parameter_message(parameter: &Value) -> Message {
+    let mut wrapped = Message::default();
+    let place = parameter.get("in").and_then(Value::as_str).unwrap_or_default();
+    if place == "body" {
+        let mut body = Message::default();
+        body.text(1, parameter.get("description"));
+        body.text(2, parameter.get("name"));
+        body.text(3, parameter.get("in"));
+        body.flag(4, parameter.get("required"));
+        if let Some(of) = parameter.get("schema") {
+            body.message(5, &schema(of));
+        }
+        wrapped.message(1, &body);
+        return wrapped;
+    }
+    let (choice, shift) = if place == "path" { (4, 0) } else { (3, 1) };
+    let mut plain = Message::default();
+    plain.flag(1, parameter.get("required"));
+    plain.text(2, parameter.get("in"));
+    plain.text(3, parameter.get("description"));
+    plain.text(4, parameter.get("name"));
+    // A query parameter has `allow_empty_value` in between.
+    plain.text(5 + shift, parameter.get("type"));
+    plain.text(6 + shift, parameter.get("format"));
+    plain.flag(19 + shift, parameter.get("uniqueItems"));
+    let mut non_body = Message::default();
+    non_body.message(choice, &plain);
+    wrapped.message(2, &non_body);
+    wrapped
 }
 
 fn named_schemas(value: Option<&Value>) -> Message {
@@ -249,10 +297,14 @@ mod tests {
 
     #[test]
     fn a_document_is_written_field_by_field() {
-        let document = json!({ "swagger": "2.0", "info": { "title": "t", "version": "v" }, "paths": {},
-            "definitions": { "a": { "type": "object", "x-b": 1 } } });
+        let mut document = Document::default();
+        document.schema("a", &json!({ "type": "object", "x-b": 1 }));
+        document.parameter("p", &json!({ "name": "p", "in": "query", "type": "string", "uniqueItems": true }));
+        let head = Head { title: "t", version: "v", secured: true };
+        let written = document.finish(&head);
         let wanted = b"\x0a\x032.0\x12\x06\x0a\x01t\x12\x01v\x42\x00\x4a\x1f\x0a\x1d\x0a\x01a\x12\x18\
-            \xb2\x01\x08\x0a\x06object\xfa\x01\x0a\x0a\x03x-b\x12\x03\x12\x011";
-        assert_eq!(encode(&document), wanted);
+            \xb2\x01\x08\x0a\x06object\xfa\x01\x0a\x0a\x03x-b\x12\x03\x12\x011\
+            \x52\x20\x0a\x1e\x0a\x01p\x12\x19\x12\x17\x1a\x15\x12\x05query\x22\x01p\x32\x06string\xa0\x01\x01";
+        assert_eq!(written[..wanted.len()], wanted[..]);
     }
 }

@@ -5,7 +5,10 @@
 
 mod custom;
 pub mod descriptions;
+mod document;
+mod fixed;
 mod gnostic;
+mod operations;
 mod paths;
 mod schemas;
 
@@ -20,6 +23,10 @@ use machinery::status::Status;
 use serde_json::{Map, Value, json};
 use sha2::Digest;
 
+use self::descriptions::Described;
+use self::document::{Head, Sink, Text};
+use self::operations::Referred;
+use self::schemas::Kinds;
 use crate::http::{self as wire, HttpResponse};
 use crate::query::Query;
 use crate::respond;
@@ -67,6 +74,91 @@ fn definition_of(server: &Inner, kind: &Kind) -> Option<Arc<crate::cache::Object
     server.caches.of(definitions)?.get(&format!("{}.{}", kind.names.plural, kind.group))
 }
 
+/// What a document tells of.
+#[derive(Default)]
+struct Contents {
+    /// The operations that are about no resource, by their documents' paths.
+    fixed: BTreeSet<String>,
+    kinds: Vec<Arc<Kind>>,
+    /// The group version that it is the document of.
+    within: Option<(String, String)>,
+}
+
+impl Contents {
+    fn of(server: &Inner) -> BTreeMap<String, Contents> {
+        let mut documents: BTreeMap<String, Contents> = BTreeMap::new();
+        let mut add = |path: &str, kind: Option<&Arc<Kind>>| {
+            let contents = documents.entry(path.to_owned()).or_default();
+            if kind.is_none_or(|kind| is_built_in(kind)) {
+                contents.fixed.insert(path.to_owned());
+                contents.within = kind.map(|kind| (kind.group.to_string(), kind.version.to_string()));
+            }
+            contents.kinds.extend(kind.cloned());
+        };
+        for path in fixed::ALONE {
+            add(path, None);
+        }
+        for kind in server.catalog.load().all() {
+            if is_built_in(kind) && !kind.group.is_empty() {
+                add(&format!("apis/{}", kind.group), None);
+            }
+            add(&path_of(kind), Some(kind));
+        }
+        documents
+    }
+
+    /// All of them in one.
+    fn whole(server: &Inner) -> Contents {
+        let documents = Contents::of(server).into_values();
+        documents.fold(Contents::default(), |mut whole, one| {
+            whole.fixed.extend(one.fixed);
+            whole.kinds.extend(one.kinds);
+            whole
+        })
+    }
+
+    /// Custom kinds alone are told by another part of upstream's server.
+    fn head(&self) -> &'static Head {
+        if self.fixed.is_empty() { &Head::CUSTOM } else { &Head::SERVER }
+    }
+
+    fn shared_kinds(&self, form: Form) -> Kinds<'_> {
+        match (form, &self.within) {
+            (Form::V2, _) => Kinds::All,
+            (Form::V3, Some((group, version))) => Kinds::Within(group, version),
+            (Form::V3, None) => Kinds::Clients,
+        }
+    }
+
+    fn write(&self, server: &Inner, form: Form, sink: &mut impl Sink) {
+        let mut referred = Referred::default();
+        let fixed = self.fixed.iter().filter_map(|path| fixed::of(path));
+        for item in fixed.chain(self.kinds.iter().flat_map(|kind| paths::of(kind))) {
+            sink.path(&item.path, &item.write(form, &mut referred));
+        }
+        for kind in self.kinds.iter().filter(|kind| !is_built_in(kind)) {
+            let definition = definition_of(server, kind).map(|definition| definition.value());
+            for (name, schema) in custom::schemas(kind, definition.as_ref(), form) {
+                sink.schema(&name, &schema);
+            }
+            referred.definitions.extend([schemas::OBJECT_META, schemas::LIST_META].map(str::to_owned));
+        }
+        let described = Described::of(self.kinds.iter().any(|kind| is_built_in(kind)));
+        for facts in schemas::closure(&referred.definitions) {
+            let mut schema = schemas::of(facts, form, self.shared_kinds(form));
+            described.add(facts.name, &mut schema, form);
+            sink.schema(facts.name, &schema);
+        }
+        for (name, parameter) in &referred.parameters {
+            sink.parameter(name, parameter);
+        }
+    }
+}
+
+fn is_built_in(kind: &Kind) -> bool {
+    matches!(kind.schema, SchemaSource::Facts(_))
+}
+
 /// What a document is made from: the program for built-in kinds, the definitions' revisions for custom ones.
 fn hash(server: &Inner, path: &str, kinds: &[Arc<Kind>]) -> String {
     let mut digest = sha2::Sha512::new();
@@ -80,23 +172,16 @@ fn hash(server: &Inner, path: &str, kinds: &[Arc<Kind>]) -> String {
     digest.finalize().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
-fn by_path(server: &Inner) -> BTreeMap<String, Vec<Arc<Kind>>> {
-    let mut by_path: BTreeMap<String, Vec<Arc<Kind>>> = BTreeMap::new();
-    for kind in server.catalog.load().all() {
-        by_path.entry(path_of(kind)).or_default().push(Arc::clone(kind));
-    }
-    by_path
-}
-
 /// `/openapi/v3`
 pub fn index(server: &Inner) -> Result<HttpResponse, Status> {
     let mut paths = Map::new();
-    for (path, kinds) in by_path(server) {
-        let url = format!("/openapi/v3/{path}?hash={}", hash(server, &path, &kinds));
+    for (path, contents) in Contents::of(server) {
+        let url = format!("/openapi/v3/{path}?hash={}", hash(server, &path, &contents.kinds));
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
     crate::aggregate::index(server, &mut paths);
-    Ok(wire::json(StatusCode::OK, &json!({ "paths": paths })))
+    // Upstream does not say what it is, and so Go's server takes it for text.
+    Ok(wire::text(StatusCode::OK, json!({ "paths": paths }).to_string()))
 }
 
 /// `/openapi/v3/apis/apps/v1`
@@ -104,9 +189,9 @@ pub async fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) 
     if let Some(document) = crate::aggregate::openapi(server, path).await {
         return Ok(wire::json(StatusCode::OK, &document?));
     }
-    let Some(kinds) = by_path(server).remove(path) else { return Ok(crate::dispatch::not_a_path()) };
+    let Some(contents) = Contents::of(server).remove(path) else { return Ok(wire::bare(StatusCode::NOT_FOUND)) };
     json_only(headers)?;
-    let hash = hash(server, path, &kinds);
+    let hash = hash(server, path, &contents.kinds);
     if let Some(asked) = query.get("hash")
         && asked != hash
     {
@@ -119,7 +204,11 @@ pub async fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) 
     if headers.get(header::IF_NONE_MATCH) == Some(&etag) {
         return Ok(wire::answer(StatusCode::NOT_MODIFIED, "application/json", wire::empty()));
     }
-    let bytes = server.openapi.get(path, &hash, || document_v3(server, &kinds).to_string().into_bytes());
+    let bytes = server.openapi.get(path, &hash, || {
+        let mut text = Text::default();
+        contents.write(server, Form::V3, &mut text);
+        text.finish(Form::V3, contents.head())
+    });
     let mut response = wire::answer(StatusCode::OK, "application/json", wire::full(bytes));
     response.headers_mut().insert(header::ETAG, etag);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
@@ -145,43 +234,6 @@ fn json_only(headers: &HeaderMap) -> Result<(), Status> {
     if json { Ok(()) } else { Err(respond::not_acceptable()) }
 }
 
-fn info() -> Value {
-    json!({ "title": "Kubernetes", "version": "v1.37.2" })
-}
-
-fn document_v3(server: &Inner, kinds: &[Arc<Kind>]) -> Value {
-    let mut wanted = BTreeSet::new();
-    let mut paths = Map::new();
-    for kind in kinds {
-        paths::add(kind, &mut paths, &mut wanted);
-    }
-    let schemas = all_schemas(server, kinds, wanted, Form::V3);
-    json!({ "openapi": "3.0.0", "info": info(), "paths": paths, "components": { "schemas": schemas } })
-}
-
-/// The schemas of the kinds and of everything they and the operations refer to.
-fn all_schemas(server: &Inner, kinds: &[Arc<Kind>], mut wanted: BTreeSet<String>, form: Form) -> Map<String, Value> {
-    let mut custom = Map::new();
-    for kind in kinds {
-        match &kind.schema {
-            SchemaSource::Facts(name) => {
-                wanted.insert((*name).to_owned());
-                wanted.insert(format!("{name}List"));
-            }
-            SchemaSource::Custom(_) => {
-                let definition = definition_of(server, kind).map(|definition| definition.value());
-                custom::add(kind, definition.as_ref(), form, &mut custom);
-                wanted.insert(schemas::OBJECT_META.to_owned());
-                wanted.insert(schemas::LIST_META.to_owned());
-            }
-        }
-    }
-    let mut schemas = schemas::closure(wanted);
-    descriptions::add(kinds, &mut schemas);
-    schemas.append(&mut custom);
-    schemas
-}
-
 /// `/openapi/v2`: the same in the older format.
 pub fn v2(server: &Inner, headers: &HeaderMap) -> Result<HttpResponse, Status> {
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -189,21 +241,19 @@ pub fn v2(server: &Inner, headers: &HeaderMap) -> Result<HttpResponse, Status> {
     if !packed {
         json_only(headers)?;
     }
-    let kinds = server.catalog.load().all().to_vec();
-    let hash = hash(server, "v2", &kinds);
+    let contents = Contents::whole(server);
+    let hash = hash(server, "v2", &contents.kinds);
     let (path, media) = if packed { ("v2.pb", gnostic::MEDIA) } else { ("v2", "application/json") };
     let bytes = server.openapi.get(path, &hash, || {
-        let mut wanted = BTreeSet::new();
-        let mut paths = Map::new();
-        for kind in &kinds {
-            paths::add(kind, &mut paths, &mut wanted);
+        if packed {
+            let mut document = gnostic::Document::default();
+            contents.write(server, Form::V2, &mut document);
+            document.finish(contents.head())
+        } else {
+            let mut text = Text::default();
+            contents.write(server, Form::V2, &mut text);
+            text.finish(Form::V2, contents.head())
         }
-        let definitions = all_schemas(server, &kinds, wanted, Form::V2);
-        let mut document = json!({
-            "swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions,
-        });
-        schemas::to_v2(&mut document);
-        if packed { gnostic::encode(&document) } else { document.to_string().into_bytes() }
     });
     Ok(wire::answer(StatusCode::OK, media, wire::full(bytes)))
 }

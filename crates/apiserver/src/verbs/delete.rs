@@ -64,7 +64,7 @@ fn read_options(cx: &Cx, payload: &Payload) -> Result<DeleteOptions, Status> {
 }
 
 /// Kinds whose deletion answers with the object (upstream's `ReturnDeletedObject`).
-fn returns_object(kind: &Kind) -> bool {
+pub fn returns_object(kind: &Kind) -> bool {
     match kind.group.as_ref() {
         "" => matches!(
             kind.names.plural.as_ref(),

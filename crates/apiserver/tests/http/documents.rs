@@ -82,7 +82,11 @@ async fn the_server_describes_itself() {
     assert_eq!((code, whole["swagger"].as_str()), (200, Some("2.0")));
     assert!(whole["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"].is_object());
     assert!(whole["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/eviction"]["post"].is_object());
-    assert_eq!(get(server, "/openapi/v3/apis/none/v1").await.0, 404);
+    assert_eq!(whole["parameters"]["pretty-tJGM1-ng"]["in"], "query");
+    let (_, of_group) = get(server, "/openapi/v3/apis/apps").await;
+    assert_eq!(of_group["paths"]["/apis/apps/"]["get"]["operationId"], "getAppsAPIGroup");
+    let unknown = get(server, "/openapi/v3/apis/none/v1").await;
+    assert_eq!((unknown.0, unknown.1.as_str()), (404, Some("")));
     let paths = get(server, "/").await.1;
     let paths: Vec<&str> = paths["paths"].as_array().unwrap().iter().map(|path| path.as_str().unwrap()).collect();
     for known in ["/api/v1", "/apis/apps/v1", "/openapi/v3", "/readyz/informer-sync", "/version"] {
