@@ -108,9 +108,8 @@ pub struct Field {
     pub go_type: Option<&'static str>,
     /// The embedded Go struct that declares it, which JSON does not show.
     pub embedded: Option<&'static str>,
-    pub atomic: bool,
-    /// Not atomic, though its type is.
-    pub granular: bool,
+    /// Whether apply owns it as a whole, where that is said of the field and not of its type.
+    pub atomic: Option<bool>,
     /// Protobuf field numbers, from the outer message inwards.
     pub numbers: Vec<u32>,
 }
@@ -292,8 +291,7 @@ impl RawField<'static> {
             strategy: self.s,
             go_type: self.g,
             embedded: self.i,
-            atomic: self.a == Some(1),
-            granular: self.a == Some(0),
+            atomic: self.a.map(|whole| whole == 1),
             numbers: match self.n {
                 Some(Numbers::One(number)) => vec![number],
                 Some(Numbers::Path(path)) => path,
@@ -394,7 +392,7 @@ impl Definition {
 
     fn schema(&self) -> Schema {
         if let Some(of) = &self.of {
-            return of.schema(ListKind::Atomic).with(|node| node.atomic = self.atomic);
+            return of.schema(ListKind::Atomic).with(|node| node.atomic = self.atomic.then_some(true));
         }
         let fields = self
             .fields
@@ -402,7 +400,7 @@ impl Definition {
             .map(|(name, field)| (Arc::from(*name), SchemaField { schema: field.schema(), required: field.required }));
         Schema::from(Node {
             shape: Shape::Struct(Struct { name: Some(Arc::from(self.short_name())), fields: fields.collect() }),
-            atomic: self.atomic,
+            atomic: self.atomic.then_some(true),
             ..Node::default()
         })
     }
@@ -421,7 +419,7 @@ impl Field {
         schema.with(|node| {
             node.default = self.declared_default().cloned();
             node.embedded_in = self.embedded.map(Arc::from);
-            node.atomic |= self.atomic;
+            node.atomic = self.atomic.or(node.atomic);
             node.patch = Patch {
                 merge: strategies.contains(&"merge"),
                 retain_keys: strategies.contains(&"retainKeys"),
@@ -490,6 +488,13 @@ mod tests {
         let names = std::fs::read_dir(directory).expect("facts").map(|entry| entry.expect("entry").file_name());
         let of_types = names.filter(|name| name != "registered.txt" && name != "parameters.json");
         assert_eq!(of_types.count(), FILES.len());
+    }
+
+    #[test]
+    fn a_field_may_be_owned_otherwise_than_its_type() {
+        let atomic = |name: &str, field: &str| definition(name).expect(name).fields[field].schema().is_atomic();
+        assert!(!atomic("io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef"));
+        assert!(atomic("io.k8s.api.core.v1.Event", "involvedObject"));
     }
 
     #[test]

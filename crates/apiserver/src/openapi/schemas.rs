@@ -135,11 +135,7 @@ fn of_field(field: &'static Field, form: Form) -> Value {
         };
         of["enum"] = json!(field.values);
     }
-    let map_type = match (field.atomic, field.granular) {
-        (true, _) => Some("atomic"),
-        (_, true) => Some("granular"),
-        (false, false) => None,
-    };
+    let map_type = field.atomic.map(|whole| if whole { "atomic" } else { "granular" });
     let keys = match &field.list {
         ListKind::Map(keys) => Some(keys.iter().map(AsRef::as_ref).collect::<Vec<&str>>()),
         _ => None,

@@ -24,7 +24,8 @@ fn schema() -> Schema {
             ("ports", ports),
         ],
     );
-    let selector = Schema::object(Some("LabelSelector"), [("matchLabels", string_map())]).with(|n| n.atomic = true);
+    let selector =
+        Schema::object(Some("LabelSelector"), [("matchLabels", string_map())]).with(|n| n.atomic = Some(true));
     let spec = Schema::object(
         Some("DeploymentSpec"),
         [
@@ -446,7 +447,7 @@ fn drop_empty(value: &mut Value) {
 
 #[test]
 fn free_form_and_raw_values() {
-    let raw = Schema::from(crate::schema::Node { shape: Shape::Any, atomic: true, ..Default::default() });
+    let raw = Schema::from(crate::schema::Node { shape: Shape::Any, atomic: Some(true), ..Default::default() });
     let schema = Schema::object(Some("T"), [("raw", raw), ("free", Schema::any())]);
     let set = field_set(&json!({"raw": {"a": 1}, "free": {"a": {"b": 1}, "c": [1]}}), &schema);
     insta::assert_snapshot!(set, @"

@@ -59,7 +59,7 @@ pub(super) fn field_of(schema: &Schema, name: &str) -> (Schema, bool) {
 
 /// What lies in any JSON is any JSON too, and as atomic.
 fn below_any(schema: &Schema) -> Schema {
-    if schema.is_atomic() { Schema::any().with(|node| node.atomic = true) } else { Schema::any() }
+    if schema.is_atomic() { Schema::any().with(|node| node.atomic = Some(true)) } else { Schema::any() }
 }
 
 /// What tells an item of an associative list apart.

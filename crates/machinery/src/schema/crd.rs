@@ -75,7 +75,7 @@ fn node(schema: &Value) -> Schema {
         nullable: flag(schema, "nullable"),
         allowed: list(schema, "enum").cloned().collect(),
         format: text(schema, "format"),
-        atomic: schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic"),
+        atomic: schema.get("x-kubernetes-map-type").and_then(Value::as_str).map(|map_type| map_type == "atomic"),
         preserve_unknown,
         embedded_resource: flag(schema, "x-kubernetes-embedded-resource"),
         validation: Some(Arc::new(validation)),

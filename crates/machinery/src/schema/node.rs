@@ -35,8 +35,8 @@ pub struct Node {
     pub embedded_in: Option<Arc<str>>,
     /// How a strategic merge patch treats it (`x-kubernetes-patch-*`).
     pub patch: Patch,
-    /// Apply owns it as a whole (`x-kubernetes-map-type: atomic`). Lists say so by [`ListKind`].
-    pub atomic: bool,
+    /// Whether apply owns it as a whole (`x-kubernetes-map-type`: `atomic` or `granular`). Lists say so by [`ListKind`].
+    pub atomic: Option<bool>,
     /// Unknown fields are kept (`x-kubernetes-preserve-unknown-fields`).
     pub preserve_unknown: bool,
     /// It is an object with `apiVersion`, `kind` and `metadata` of its own (`x-kubernetes-embedded-resource`).
@@ -283,7 +283,7 @@ impl Schema {
 
     /// Whether apply owns it as a whole, by the field or by the type.
     pub fn is_atomic(&self) -> bool {
-        self.atomic || self.resolve().atomic
+        self.atomic.or(self.resolve().atomic) == Some(true)
     }
 
     /// Whether unknown fields are kept, by the field or by the type.
