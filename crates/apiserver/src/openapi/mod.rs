@@ -200,21 +200,33 @@ pub async fn v3(server: &Inner, path: &str, headers: &HeaderMap, query: &Query) 
         response.headers_mut().insert(header::LOCATION, to);
         return Ok(response);
     }
-    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).map_err(Status::internal)?;
-    if headers.get(header::IF_NONE_MATCH) == Some(&etag) {
-        return Ok(wire::answer(StatusCode::NOT_MODIFIED, "application/json", wire::empty()));
-    }
-    let bytes = server.openapi.get(path, &hash, || {
-        let mut text = Text::default();
-        contents.write(server, Form::V3, &mut text);
-        text.finish(Form::V3, contents.head())
-    });
-    let mut response = wire::answer(StatusCode::OK, "application/json", wire::full(bytes));
-    response.headers_mut().insert(header::ETAG, etag);
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    if query.get("hash").is_some() {
+    let mut response = known_or(headers, &hash, "application/json", || {
+        server.openapi.get(path, &hash, || {
+            let mut text = Text::default();
+            contents.write(server, Form::V3, &mut text);
+            text.finish(Form::V3, contents.head())
+        })
+    })?;
+    if query.get("hash").is_some() && response.status() == StatusCode::OK {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
     }
+    Ok(response)
+}
+
+/// A document, unless the client says that it has it.
+fn known_or(
+    headers: &HeaderMap,
+    hash: &str,
+    media: &'static str,
+    document: impl FnOnce() -> Bytes,
+) -> Result<HttpResponse, Status> {
+    let etag = HeaderValue::from_str(&format!("\"{hash}\"")).map_err(Status::internal)?;
+    if headers.get(header::IF_NONE_MATCH) == Some(&etag) {
+        return Ok(wire::answer(StatusCode::NOT_MODIFIED, media, wire::empty()));
+    }
+    let mut response = wire::answer(StatusCode::OK, media, wire::full(document()));
+    response.headers_mut().insert(header::ETAG, etag);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     Ok(response)
 }
 
@@ -242,18 +254,19 @@ pub fn v2(server: &Inner, headers: &HeaderMap) -> Result<HttpResponse, Status> {
         json_only(headers)?;
     }
     let contents = Contents::whole(server);
-    let hash = hash(server, "v2", &contents.kinds);
     let (path, media) = if packed { ("v2.pb", gnostic::MEDIA) } else { ("v2", "application/json") };
-    let bytes = server.openapi.get(path, &hash, || {
-        if packed {
-            let mut document = gnostic::Document::default();
-            contents.write(server, Form::V2, &mut document);
-            document.finish(contents.head())
-        } else {
-            let mut text = Text::default();
-            contents.write(server, Form::V2, &mut text);
-            text.finish(Form::V2, contents.head())
-        }
-    });
-    Ok(wire::answer(StatusCode::OK, media, wire::full(bytes)))
+    let hash = hash(server, path, &contents.kinds);
+    known_or(headers, &hash, media, || {
+        server.openapi.get(path, &hash, || {
+            if packed {
+                let mut document = gnostic::Document::default();
+                contents.write(server, Form::V2, &mut document);
+                document.finish(contents.head())
+            } else {
+                let mut text = Text::default();
+                contents.write(server, Form::V2, &mut text);
+                text.finish(Form::V2, contents.head())
+            }
+        })
+    })
 }

@@ -83,6 +83,13 @@ async fn the_server_describes_itself() {
     assert!(whole["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]["spec"].is_object());
     assert!(whole["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/eviction"]["post"].is_object());
     assert_eq!(whole["parameters"]["pretty-tJGM1-ng"]["in"], "query");
+    let asked = async |known: Option<&http::HeaderValue>| {
+        let mut request = http::Request::builder().uri("/openapi/v2").body(crate::body(String::new())).unwrap();
+        request.headers_mut().extend(known.map(|known| (http::header::IF_NONE_MATCH, known.clone())));
+        server.call(crate::admin(), request).await
+    };
+    let etag = asked(None).await.headers()[http::header::ETAG].clone();
+    assert_eq!(asked(Some(&etag)).await.status(), 304);
     let (_, of_group) = get(server, "/openapi/v3/apis/apps").await;
     assert_eq!(of_group["paths"]["/apis/apps/"]["get"]["operationId"], "getAppsAPIGroup");
     let unknown = get(server, "/openapi/v3/apis/none/v1").await;
