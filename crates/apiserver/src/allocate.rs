@@ -1,7 +1,8 @@
 //! Cluster IPs and node ports of Services.
 //!
 //! What is taken is read from the services themselves, so there is no second record that could disagree. Claims are
-//! made one at a time: a claim holds the lock until its service is written, and begins with the cache caught up.
+//! made one at a time: a claim holds the lock until its service is written, and begins with the cache caught up. Another
+//! API server on the same store knows nothing of the lock: the write itself asks that no service has changed since.
 //! `kubernetes/kubernetes pkg/registry/core/service/storage/alloc.go: what is allocated when, and the errors`.
 
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use machinery::field::{BadValue, FieldError, FieldErrors, Path};
 use machinery::object;
 use machinery::status::Status;
+use mvcc::{Compare, CompareResult, CompareTarget, prefix_end};
 use rand::Rng;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -29,7 +31,13 @@ pub struct Allocator {
 }
 
 /// Keeps others from claiming until the service is written.
-pub type Claim = OwnedMutexGuard<()>;
+pub struct Claim {
+    _alone: OwnedMutexGuard<()>,
+    /// The service as it was before it was given anything.
+    pub asked: Value,
+    /// Nobody has written a service since it was looked what is taken.
+    pub unchanged: Compare,
+}
 
 /// What is taken by the services there are.
 #[derive(Default)]
@@ -40,6 +48,11 @@ struct Taken {
 
 fn text<'a>(service: &'a Value, name: &str) -> &'a str {
     service.pointer(&format!("/spec/{name}")).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn unchanged_since(prefix: String, revision: i64) -> Compare {
+    let range_end = prefix_end(prefix.as_bytes());
+    Compare { key: prefix.into(), range_end, result: CompareResult::Less, target: CompareTarget::Mod(revision + 1) }
 }
 
 /// Only Services have anything to claim.
@@ -114,8 +127,14 @@ impl Allocator {
         if !concerns(cx) {
             return Ok(None);
         }
-        let claim = Arc::clone(&self.lock).lock_owned().await;
-        cx.server.caches.wait_for(cx.server.registry.revision().await?).await?;
+        let alone = Arc::clone(&self.lock).lock_owned().await;
+        let revision = cx.server.registry.revision().await?;
+        cx.server.caches.wait_for(revision).await?;
+        let claim = (!dry_run).then(|| Claim {
+            _alone: alone,
+            asked: new.clone(),
+            unchanged: unchanged_since(cx.kind.key_prefix(None), revision),
+        });
         let taken = self.taken(cx, object::uid(new))?;
         let mut errors = FieldErrors::new();
         self.address(new, old, &taken, &mut errors);
@@ -123,7 +142,7 @@ impl Allocator {
         if !errors.is_empty() {
             return Err(Status::invalid(&cx.group_kind(), object::name(new), &errors));
         }
-        Ok((!dry_run).then_some(claim))
+        Ok(claim)
     }
 
     /// Everything that other services than `except` hold.

@@ -40,7 +40,7 @@ pub enum Put {
     Done(i64),
     /// The object is of another version by now, or there is one where there was to be none.
     Overtaken,
-    /// One of those beside it is of another version by now.
+    /// One of those beside it is of another version by now, or what was also asked for does not hold.
     BesideOvertaken,
 }
 
@@ -88,13 +88,14 @@ impl Registry {
 
     /// Replaces the version of `revision`; `None` when somebody else was first.
     pub async fn update(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
-        Ok(match self.put(kind, key, value, revision, &[]).await? {
+        Ok(match self.put(kind, key, value, revision, &[], None).await? {
             Put::Done(revision) => Some(revision),
             Put::Overtaken | Put::BesideOvertaken => None,
         })
     }
 
-    /// Replaces the version of `revision`, 0 for a new object, and does what is to be done with it, all or nothing.
+    /// Replaces the version of `revision`, 0 for a new object, and does what is to be done with it, all or nothing, and
+    /// nothing unless `also` holds.
     pub async fn put(
         &self,
         kind: &Kind,
@@ -102,6 +103,7 @@ impl Registry {
         value: &Value,
         revision: i64,
         beside: &[Replacement],
+        also: Option<&Compare>,
     ) -> Result<Put, Status> {
         let lease = self.lease(kind).await?;
         let encoded = match self.converting(kind) {
@@ -114,6 +116,7 @@ impl Registry {
             compare.push(Compare::mod_revision_is(other.key.clone(), other.revision));
             success.push(Op::Put(PutRequest::new(other.key.clone(), other.encoded.clone())));
         }
+        compare.extend(also.cloned());
         let there = Op::Range(RangeRequest { keys_only: true, ..RangeRequest::one(key.to_owned()) });
         let answer = self.store.txn(Txn { compare, success, failure: vec![there] }).await.map_err(store_failed)?;
         if answer.succeeded {

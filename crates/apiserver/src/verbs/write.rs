@@ -21,8 +21,6 @@ use crate::verbs::delete;
 const GENERATE_ATTEMPTS: usize = 8;
 /// Tries of a change that others keep overtaking; each time one of the others got on. Upstream's storage tries without end.
 const CONFLICT_ATTEMPTS: usize = 64;
-/// Tries of a write whose quotas others keep changing.
-const QUOTA_ATTEMPTS: usize = 10;
 
 /// How managed fields follow a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,9 +97,10 @@ async fn put(cx: &Cx, value: &mut Value, old: Option<&Stored>, part: &Part, dry_
     let before = old.map(|old| &old.value);
     let name = object::name(value).to_owned();
     let key = cx.key(&name);
-    for _ in 0..QUOTA_ATTEMPTS {
+    let mut held_up = "the usage of a resource quota could not be updated";
+    for _ in 0..CONFLICT_ATTEMPTS {
         let charges = admission::charge(cx, operation, value, before, dry_run).await?;
-        let _claim = match part {
+        let claim = match part {
             Part::Whole => cx.server.allocator.claim(cx, value, before, dry_run).await?,
             _ => None,
         };
@@ -114,13 +113,20 @@ async fn put(cx: &Cx, value: &mut Value, old: Option<&Stored>, part: &Part, dry_
             let gone = registry.delete(&key, revision).await?;
             return Ok(gone.map_or(Written::Overtaken, Written::At));
         }
-        match registry.put(&cx.kind, &key, value, revision, &charges.quotas).await? {
+        let unchanged = claim.as_ref().map(|claim| &claim.unchanged);
+        match registry.put(&cx.kind, &key, value, revision, &charges.quotas, unchanged).await? {
             Put::Done(revision) => return Ok(Written::At(revision)),
             Put::Overtaken => return Ok(Written::Overtaken),
-            Put::BesideOvertaken => {}
+            // What was claimed may be another's by now.
+            Put::BesideOvertaken => {
+                if let Some(claim) = claim {
+                    *value = claim.asked;
+                    held_up = "no address could be given while other services kept changing";
+                }
+            }
         }
     }
-    Err(Status::conflict(&cx.resource(), &name, "the usage of a resource quota could not be updated"))
+    Err(Status::conflict(&cx.resource(), &name, held_up))
 }
 
 /// `kubernetes/apiserver pkg/storage/names/generate.go: five characters, none of them a vowel`.

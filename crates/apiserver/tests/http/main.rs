@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is the test's")]
 
+mod beside;
 mod deletion;
 mod documents;
 mod figures;
