@@ -52,6 +52,8 @@ fn spawn(directory: &Path, client_port: u16, peer_port: u16) -> Child {
         .args(["--listen-client-urls", &url(client_port), "--advertise-client-urls", &url(client_port)])
         .args(["--listen-peer-urls", &url(peer_port), "--initial-advertise-peer-urls", &url(peer_port)])
         .args(["--initial-cluster", &format!("default={}", url(peer_port)), "--unsafe-no-fsync"])
+        // The only member elects itself the sooner.
+        .args(["--heartbeat-interval", "20", "--election-timeout", "100"])
         .stderr(log)
         .stdout(Stdio::null())
         .spawn()

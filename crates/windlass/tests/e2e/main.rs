@@ -11,6 +11,7 @@
 
 mod cli;
 mod disk;
+mod etcd;
 mod guest;
 mod identity;
 mod images;
@@ -57,9 +58,8 @@ fn main() {
             run(|| test(&node.namespace(name)))
         }));
     }
-    for (name, test) in
-        [lifecycle::TESTS, join::TESTS, cli::TESTS, disk::TESTS, why::TESTS, guest::TESTS].into_iter().flatten()
-    {
+    let alone = [lifecycle::TESTS, join::TESTS, cli::TESTS, disk::TESTS, etcd::TESTS, why::TESTS, guest::TESTS];
+    for (name, test) in alone.into_iter().flatten() {
         let test: Alone = *test;
         trials.push(Trial::test(*name, move || run(test)));
     }
