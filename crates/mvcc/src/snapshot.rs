@@ -77,7 +77,6 @@ impl Mvcc {
         }
         for kv in image.base {
             assert!(kv.mod_revision <= image.compacted, "the base is as of the compacted revision");
-            state.live_keys += 1;
             state.live_bytes += (kv.key.len() + kv.value.len()) as u64;
             state.leases.attach(kv.lease, kv.key.clone());
             state.index.insert(kv.key.clone(), History::new(kv));

@@ -55,7 +55,6 @@ pub struct Mvcc {
     /// Every change since (and at) `compacted`, oldest first.
     pub(crate) events: VecDeque<Event>,
     pub(crate) leases: Leases,
-    pub(crate) live_keys: usize,
     /// Bytes of keys and values of the live versions.
     pub(crate) live_bytes: u64,
 }
@@ -69,7 +68,6 @@ impl Default for Mvcc {
             index: BTreeMap::new(),
             events: VecDeque::new(),
             leases: Leases::default(),
-            live_keys: 0,
             live_bytes: 0,
         }
     }
@@ -90,10 +88,6 @@ impl Mvcc {
 
     pub fn applied(&self) -> u64 {
         self.applied
-    }
-
-    pub fn live_keys(&self) -> usize {
-        self.live_keys
     }
 
     pub fn live_bytes(&self) -> u64 {
@@ -189,9 +183,8 @@ impl Mvcc {
                 before
             }
         };
-        match &before {
-            None => self.live_keys += 1,
-            Some(before) => self.live_bytes -= (before.key.len() + before.value.len()) as u64,
+        if let Some(before) = &before {
+            self.live_bytes -= (before.key.len() + before.value.len()) as u64;
         }
         let lease_before = before.as_ref().map_or(0, |before| before.lease);
         if lease_before != kv.lease {
@@ -207,7 +200,6 @@ impl Mvcc {
         let history = self.index.get_mut(key)?;
         let before = history.live()?.clone();
         history.delete(at);
-        self.live_keys -= 1;
         self.live_bytes -= (before.key.len() + before.value.len()) as u64;
         self.leases.detach(before.lease, key);
         let kv = Arc::new(KeyValue { key: before.key.clone(), mod_revision: at, ..KeyValue::default() });

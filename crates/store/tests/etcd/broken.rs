@@ -1,5 +1,6 @@
 //! Connections that break, answers that are lost, members that are away.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use futures::StreamExt;
 use store::etcd::{Client, TlsFiles};
 use store::mvcc::RangeRequest;
 use store::{Error, Store, WatchRequest, WatchStream};
+use tokio::sync::Semaphore;
 
 use crate::relay::Relay;
 use crate::servers::{Etcd, PATIENCE, Served, client, port};
@@ -28,6 +30,7 @@ async fn revisions(watch: &mut WatchStream, last: i64, mut each: impl FnMut(usiz
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_is_cut_off_again_and_again_loses_nothing_and_doubles_nothing() {
     const EVENTS: i64 = 400;
+    const AT_ONCE: usize = 40;
     let etcd = Etcd::start().await;
     let relay = Relay::to(etcd.client_port).await;
     let (direct, cut) = (etcd.client(), client(&[relay.port]));
@@ -35,16 +38,21 @@ async fn a_watch_that_is_cut_off_again_and_again_loses_nothing_and_doubles_nothi
     let first = direct.status().await.unwrap().revision + 1;
     // Before it has read anything, and with the writes on the way.
     relay.cut();
+    // What is written next waits until what was written before has been seen, and the watch cut off.
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let waiting = Arc::clone(&turns);
     let writing = tokio::spawn(async move {
         for number in 0..EVENTS {
+            waiting.acquire().await.unwrap().forget();
             direct.put(b"/a", number.to_string().into()).await.unwrap();
         }
     });
     let mut cuts = 0;
     let cutting = |seen: usize| {
-        if seen / 40 > cuts {
-            cuts = seen / 40;
+        if seen / AT_ONCE > cuts {
+            cuts = seen / AT_ONCE;
             relay.cut();
+            turns.add_permits(AT_ONCE);
         }
     };
     let (seen, _) = revisions(&mut watch, first + EVENTS - 1, cutting).await;
@@ -85,7 +93,7 @@ async fn what_is_compacted_while_a_watch_is_away_is_told() {
     let first = direct.put(b"/a", "1".into()).await.unwrap();
     let (seen, _) = revisions(&mut watch, first, |_| {}).await;
     assert_eq!(seen, [first]);
-    relay.cut();
+    relay.cut_off().await;
     direct.put(b"/a", "2".into()).await.unwrap();
     direct.put(b"/a", "3".into()).await.unwrap();
     let last = direct.put(b"/a", "4".into()).await.unwrap();
@@ -101,7 +109,7 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_a_read_is_asked_again() {
     let relay = Relay::to(etcd.client_port).await;
     let (direct, cut) = (etcd.client(), client(&[relay.port]));
     cut.put(b"/a", "1".into()).await.unwrap();
-    relay.set_mute(true);
+    relay.mute();
     let writing = tokio::spawn({
         let cut = cut.clone();
         async move { cut.put(b"/a", "2".into()).await }
@@ -113,7 +121,6 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_a_read_is_asked_again() {
         let cut = cut.clone();
         async move { cut.get(b"/a").await }
     });
-    relay.set_mute(false);
     relay.cut();
     let lost = writing.await.unwrap().unwrap_err();
     assert!(matches!(lost, Error::Unknown { .. }), "{lost:?}");

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,9 +18,10 @@ struct State {
     to: u16,
     /// Counts up whenever every connection is to break.
     cuts: watch::Sender<u64>,
-    /// What comes from the server goes nowhere.
-    mute: AtomicBool,
+    /// Of so many connections, the first ones, what comes from the server goes nowhere.
+    mute: AtomicUsize,
     connections: AtomicUsize,
+    ended: watch::Sender<usize>,
     /// The first connections break after so many bytes from the server.
     budgets: Vec<usize>,
 }
@@ -36,14 +37,19 @@ impl Relay {
         let state = Arc::new(State {
             to,
             cuts: watch::Sender::new(0),
-            mute: AtomicBool::new(false),
+            mute: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            ended: watch::Sender::new(0),
             budgets,
         });
         let accepting = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(Arc::clone(&accepting), client));
+                let state = Arc::clone(&accepting);
+                tokio::spawn(async move {
+                    carry(&state, client).await;
+                    state.ended.send_modify(|ended| *ended += 1);
+                });
             }
         });
         Relay { port, state }
@@ -54,8 +60,16 @@ impl Relay {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    pub fn set_mute(&self, mute: bool) {
-        self.state.mute.store(mute, Ordering::SeqCst);
+    /// Returns when as many have ended as there had been.
+    pub async fn cut_off(&self) {
+        let begun = self.connections();
+        self.cut();
+        self.state.ended.subscribe().wait_for(|ended| *ended >= begun).await.unwrap();
+    }
+
+    /// Silences the server on the connections there are.
+    pub fn mute(&self) {
+        self.state.mute.store(self.connections(), Ordering::SeqCst);
     }
 
     /// How many there have been.
@@ -64,7 +78,7 @@ impl Relay {
     }
 }
 
-async fn carry(state: Arc<State>, client: TcpStream) {
+async fn carry(state: &State, client: TcpStream) {
     let number = state.connections.fetch_add(1, Ordering::SeqCst);
     let mut budget = state.budgets.get(number).copied().unwrap_or(usize::MAX);
     let mut cuts = state.cuts.subscribe();
@@ -78,7 +92,7 @@ async fn carry(state: Arc<State>, client: TcpStream) {
             let room = budget.min(buffer.len());
             let Ok(read @ 1..) = from_server.read(&mut buffer[..room]).await else { return };
             budget -= read;
-            if !state.mute.load(Ordering::SeqCst) && to_client.write_all(&buffer[..read]).await.is_err() {
+            if number >= state.mute.load(Ordering::SeqCst) && to_client.write_all(&buffer[..read]).await.is_err() {
                 return;
             }
         }

@@ -25,7 +25,7 @@ use crate::progress::Progress;
 /// How long an etcd may take to answer at the start. `kubernetes/apiserver pkg/storage/storagebackend/factory/etcd3.go:
 /// dialTimeout`.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// How often it is asked, and the operator told that it does not answer.
+/// How long after an answer that does not serve it is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// What the store serves with.

@@ -27,7 +27,8 @@ pub use connection::Endpoint;
 use connection::{Connection, Connections, NotSent};
 pub use tls::TlsFiles;
 
-/// How often, and how long, what can be sent again is (`etcd client/v3/options.go`: 100 times every 25 ms).
+/// How often, and for how long, what can be sent again is (`etcd client/v3/options.go`: 100 times every 25 ms); once in any
+/// case, for a connection that breaks may have kept silent for long.
 const RETRY_EVERY: Duration = Duration::from_millis(25);
 const RETRY_MAX: Duration = Duration::from_millis(2500);
 
@@ -61,15 +62,19 @@ impl Failed {
         }
     }
 
-    /// etcd cannot serve now, and may in a moment.
-    fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Answered { status, .. } if status.code() == Code::Unavailable)
+    /// The member cannot serve now, and may in a moment; another may meanwhile.
+    fn is_members(&self) -> bool {
+        match self {
+            Self::NotSent(_) => false,
+            Self::Lost { .. } => true,
+            Self::Answered { status, .. } => status.code() == Code::Unavailable,
+        }
     }
 
     fn may_be_sent_again(&self, effect: Effect) -> bool {
         match (self, effect) {
-            (Self::NotSent(_), _) | (Self::Lost { .. }, Effect::Read) => true,
-            (Self::Answered { .. }, Effect::Read) => self.is_unavailable(),
+            (Self::NotSent(_), _) => true,
+            (_, Effect::Read) => self.is_members(),
             (_, Effect::Write) => false,
         }
     }
@@ -105,7 +110,7 @@ impl Client {
         let connection = self.connections.get().await.map_err(Failed::NotSent)?;
         let answer = call(connection.clone()).await.map_err(|status| Failed::new(status, &connection));
         if let Err(failed) = &answer
-            && failed.is_unavailable()
+            && failed.is_members()
         {
             self.connections.retire(&connection);
         }
@@ -118,10 +123,12 @@ impl Client {
         F: Future<Output = Result<A, tonic::Status>> + Send,
     {
         let begun = tokio::time::Instant::now();
+        let mut repeated = false;
         loop {
             match self.once(&call).await {
                 Ok(answer) => return Ok(answer),
-                Err(failed) if failed.may_be_sent_again(effect) && begun.elapsed() < RETRY_MAX => {
+                Err(failed) if failed.may_be_sent_again(effect) && (!repeated || begun.elapsed() < RETRY_MAX) => {
+                    repeated = true;
                     tokio::time::sleep(RETRY_EVERY).await;
                 }
                 Err(failed) => return Err(failed.error(effect)),

@@ -109,7 +109,13 @@ impl Watch {
                     None
                 }
                 Ok(Heard::Answer(Ok(Some(answer)))) => self.answered(answer).transpose(),
-                Ok(Heard::Answer(ended)) => self.broken(ended.err()).err().map(Err),
+                Ok(Heard::Answer(ended)) => match self.broken(ended.err()) {
+                    Ok(()) => {
+                        self.wait().await;
+                        None
+                    }
+                    Err(error) => Some(Err(error)),
+                },
                 Err(error) => Some(Err(error)),
             };
             if let Some(told) = told {
@@ -145,9 +151,13 @@ impl Watch {
                 Err(error) => error,
             };
             tracing::debug!(error = %failed, "etcd's watch cannot be begun, trying again");
-            tokio::time::sleep(self.again).await;
-            self.again = (2 * self.again).min(AGAIN_MAX);
+            self.wait().await;
         }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(self.again).await;
+        self.again = (2 * self.again).min(AGAIN_MAX);
     }
 
     async fn open(&self, connection: &Connection) -> Result<Stream, tonic::Status> {
@@ -176,7 +186,7 @@ impl Watch {
     /// Why a stream ended, unless etcd refuses the watch: that is the error.
     fn failed(&self, status: tonic::Status, connection: &Connection) -> Result<Error, Error> {
         let failed = Failed::new(status, connection);
-        if failed.is_unavailable() {
+        if failed.is_members() {
             self.client.connections.retire(connection);
         }
         match failed.error(Effect::Read) {
