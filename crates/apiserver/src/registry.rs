@@ -88,10 +88,19 @@ impl Registry {
 
     /// Replaces the version of `revision`; `None` when somebody else was first.
     pub async fn update(&self, kind: &Kind, key: &str, value: &Value, revision: i64) -> Result<Option<i64>, Status> {
-        Ok(match self.put(kind, key, value, revision, &[], None).await? {
+        let encoded = self.encoded(kind, value).await?;
+        Ok(match self.put(kind, key, encoded, revision, &[], None).await? {
             Put::Done(revision) => Some(revision),
             Put::Overtaken | Put::BesideOvertaken => None,
         })
+    }
+
+    /// The stored form of an object, for which a webhook may be asked.
+    pub async fn encoded(&self, kind: &Kind, value: &Value) -> Result<Bytes, Status> {
+        match self.converting(kind) {
+            Some(server) => encode(kind, &conversion::to_storage(&server, kind, value.clone()).await?),
+            None => encode(kind, value),
+        }
     }
 
     /// Replaces the version of `revision`, 0 for a new object, and does what is to be done with it, all or nothing, and
@@ -100,16 +109,12 @@ impl Registry {
         &self,
         kind: &Kind,
         key: &str,
-        value: &Value,
+        encoded: Bytes,
         revision: i64,
         beside: &[Replacement],
         also: Option<&Compare>,
     ) -> Result<Put, Status> {
         let lease = self.lease(kind).await?;
-        let encoded = match self.converting(kind) {
-            Some(server) => encode(kind, &conversion::to_storage(&server, kind, value.clone()).await?)?,
-            None => encode(kind, value)?,
-        };
         let mut compare = vec![Compare::mod_revision_is(key.to_owned(), revision)];
         let mut success = vec![Op::Put(PutRequest::new(key.to_owned(), encoded).lease(lease))];
         for other in beside {

@@ -98,6 +98,13 @@ async fn put(cx: &Cx, value: &mut Value, old: Option<&Stored>, part: &Part, dry_
     let name = object::name(value).to_owned();
     let key = cx.key(&name);
     let mut held_up = "the usage of a resource quota could not be updated";
+    if old.is_some() && !dry_run && delete::finished(&cx.kind, value) {
+        // The last finalizer went with this update: what it held goes now.
+        let gone = registry.delete(&key, revision).await?;
+        return Ok(gone.map_or(Written::Overtaken, Written::At));
+    }
+    // Before others have to wait: a webhook may be asked.
+    let mut encoded = registry.encoded(&cx.kind, value).await?;
     for _ in 0..CONFLICT_ATTEMPTS {
         let charges = admission::charge(cx, operation, value, before, dry_run).await?;
         let claim = match part {
@@ -108,13 +115,11 @@ async fn put(cx: &Cx, value: &mut Value, old: Option<&Stored>, part: &Part, dry_
             let taken = old.is_none() && registry.get(&cx.kind, &cx.info.namespace, &name).await?.is_some();
             return Ok(if taken { Written::Overtaken } else { Written::DryRun });
         }
-        if old.is_some() && delete::finished(&cx.kind, value) {
-            // The last finalizer went with this update: what it held goes now.
-            let gone = registry.delete(&key, revision).await?;
-            return Ok(gone.map_or(Written::Overtaken, Written::At));
+        if claim.is_some() {
+            encoded = registry.encoded(&cx.kind, value).await?;
         }
         let unchanged = claim.as_ref().map(|claim| &claim.unchanged);
-        match registry.put(&cx.kind, &key, value, revision, &charges.quotas, unchanged).await? {
+        match registry.put(&cx.kind, &key, encoded.clone(), revision, &charges.quotas, unchanged).await? {
             Put::Done(revision) => return Ok(Written::At(revision)),
             Put::Overtaken => return Ok(Written::Overtaken),
             // What was claimed may be another's by now.
