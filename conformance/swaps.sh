@@ -103,7 +103,7 @@ upstream_etcd() {
 beside_etcd() {
   upstream_etcd
   await answers "$work/admin.conf"
-  bin/etcdctl --endpoints "127.0.0.1:${ports}379" get --prefix --keys-only /registry/namespaces/ | grep -qx /registry/namespaces/default
+  bin/etcdctl --endpoints "127.0.0.1:${ports}379" get --prefix --keys-only /registry/namespaces/ | grep -x /registry/namespaces/default >/dev/null
 }
 
 # The specs go through the API server beside ours; etcd's own client is tried first.
@@ -120,9 +120,9 @@ beside_store() {
       --key "$pki/apiserver-etcd-client.key" "$@"
   }
   etcdctl put /swap/a one
-  etcdctl get /swap/a | grep -qx one
-  etcdctl del --prefix /swap/ | grep -qx 1
-  printf 'mod("/swap/b") = "0"\n\nput /swap/b two\n\nget /swap/b\n\n' | etcdctl txn | grep -qx SUCCESS
+  etcdctl get /swap/a | grep -x one >/dev/null
+  etcdctl del --prefix /swap/ | grep -x 1 >/dev/null
+  printf 'mod("/swap/b") = "0"\n\nput /swap/b two\n\nget /swap/b\n\n' | etcdctl txn | grep -x SUCCESS >/dev/null
   etcdctl lease grant 60
   etcdctl lease list
   etcdctl member list

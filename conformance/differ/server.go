@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -129,6 +130,9 @@ func (server *server) kubectl(ctx context.Context, step step) answer {
 		asking = "--as " + step.user
 	}
 	command := exec.CommandContext(ctx, "bash", "-c", "kubectl "+asking+" "+step.kubectl)
+	// What the shell has started ends with it.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.Env = append(os.Environ(), "KUBECONFIG="+server.kubeconfig)
 	command.Stdin = bytes.NewReader(step.body)
 	var out, told bytes.Buffer

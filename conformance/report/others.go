@@ -58,7 +58,7 @@ type Swap struct {
 	With   string `json:"with"`
 	Commit string `json:"commit"`
 	Date   string `json:"date"`
-	// Note says what the row is, or why nothing ran.
+	// Note says what the row is.
 	Note  string `json:"note"`
 	Specs []Spec `json:"specs"`
 }
@@ -70,7 +70,7 @@ func readSwap(arguments []string) error {
 	flags.StringVar(&run.With, "with", "", "component of upstream")
 	flags.StringVar(&run.Commit, "commit", "", "commit that ran")
 	flags.StringVar(&run.Date, "date", "", "day of the run")
-	flags.StringVar(&run.Note, "note", "", "what the row is, or why nothing ran")
+	flags.StringVar(&run.Note, "note", "", "what the row is")
 	list := flags.String("list", "", "specs that were to run")
 	if err := flags.Parse(arguments); err != nil {
 		return err

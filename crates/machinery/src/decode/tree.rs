@@ -61,7 +61,8 @@ pub(super) fn key_in_go(written: &str) -> String {
 }
 
 /// `go.yaml.in/yaml/v2 decode.go: parser.fail`: the line counts from one where the scanner fails, and from zero, which is
-/// not told, where the parser does; of a wrong merge it tells no line. The library's own words end with the places of what it was in the middle of.
+/// not told, where the parser does; of a wrong merge it tells no line. The library's own words end with the places of what
+/// it was in the middle of.
 fn complaint(error: &serde_yaml_ng::Error) -> String {
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default();
