@@ -10,8 +10,9 @@ use store::mvcc::RangeRequest;
 use store::{Error, Store, WatchRequest, WatchStream};
 use tokio::sync::Semaphore;
 
+use crate::member::{Etcd, port};
 use crate::relay::Relay;
-use crate::servers::{Etcd, PATIENCE, Served, client, port};
+use crate::servers::{PATIENCE, Served, client};
 
 /// The revisions of the events up to `last`, and the largest number of bytes that came at once.
 async fn revisions(watch: &mut WatchStream, last: i64, mut each: impl FnMut(usize)) -> (Vec<i64>, usize) {

@@ -10,6 +10,7 @@
 )]
 
 mod broken;
+mod member;
 mod relay;
 mod semantics;
 mod servers;

@@ -10,7 +10,8 @@ use store::mvcc::{
 };
 use store::{Embedded, Error, Options, Store, WatchRequest, WatchResponse, WatchStream};
 
-use crate::servers::{Etcd, PATIENCE, Served};
+use crate::member::Etcd;
+use crate::servers::{PATIENCE, Served};
 
 /// Runs a test against each store; each is new.
 macro_rules! everywhere {

@@ -1,8 +1,6 @@
 //! An etcd of another make, and our store served as one.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,67 +12,22 @@ use store::etcd::{Client, TlsFiles};
 use store::{Embedded, Options, Store};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::member::Etcd;
+
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A real etcd of one member, gone with the value.
-pub struct Etcd {
-    pub client_port: u16,
-    peer_port: u16,
-    directory: tempfile::TempDir,
-    process: Child,
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-fn program() -> PathBuf {
-    match std::env::var_os("ETCD") {
-        Some(path) => path.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/bin/etcd"),
-    }
-}
-
-/// A port that is free now.
-pub fn port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn spawn(directory: &Path, client_port: u16, peer_port: u16) -> Child {
-    let url = |port: u16| format!("http://127.0.0.1:{port}");
-    let log = std::fs::File::create(directory.join("log")).unwrap();
-    Command::new(program())
-        .args(["--data-dir", directory.join("data").to_str().unwrap()])
-        .args(["--listen-client-urls", &url(client_port), "--advertise-client-urls", &url(client_port)])
-        .args(["--listen-peer-urls", &url(peer_port), "--initial-advertise-peer-urls", &url(peer_port)])
-        .args(["--initial-cluster", &format!("default={}", url(peer_port)), "--unsafe-no-fsync"])
-        // The only member elects itself the sooner.
-        .args(["--heartbeat-interval", "20", "--election-timeout", "100"])
-        .stderr(log)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; scripts/clients.sh builds it", program().display()))
-}
-
 impl Etcd {
     pub async fn start() -> Etcd {
-        let directory = tempfile::tempdir().unwrap();
-        let (client_port, peer_port) = (port(), port());
-        let process = spawn(directory.path(), client_port, peer_port);
-        let etcd = Etcd { client_port, peer_port, directory, process };
+        let etcd = Etcd::spawn();
         etcd.answers().await;
         etcd
     }
 
     /// Kills it and starts it on the same data, at the same place.
     pub async fn restart(mut self) -> Etcd {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = spawn(self.directory.path(), self.client_port, self.peer_port);
+        self.kill();
+        self.start_again();
         self.answers().await;
         self
     }

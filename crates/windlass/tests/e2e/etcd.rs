@@ -1,11 +1,11 @@
 //! A cluster whose objects a real etcd keeps, and two API servers on one etcd.
 
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use crate::Alone;
+use crate::member::{Etcd, program};
 use crate::node::{Node, eventually, expect};
 
 pub const TESTS: &[(&str, Alone)] = &[
@@ -13,58 +13,11 @@ pub const TESTS: &[(&str, Alone)] = &[
     ("an_etcd_that_does_not_answer_is_told", unreachable),
 ];
 
-/// What `scripts/clients.sh` builds, or another place that the environment names.
-fn program(variable: &str, name: &str) -> PathBuf {
-    match std::env::var_os(variable) {
-        Some(path) => path.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/bin").join(name),
-    }
-}
-
-/// A real etcd of one member, gone with the value.
-struct Etcd {
-    url: String,
-    directory: tempfile::TempDir,
-    process: Child,
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-fn free_url() -> String {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    format!("http://127.0.0.1:{port}")
-}
-
-fn spawn(directory: &Path, url: &str) -> Child {
-    let peer = free_url();
-    Command::new(program("ETCD", "etcd"))
-        .args(["--data-dir", directory.join("data").to_str().unwrap(), "--unsafe-no-fsync"])
-        .args(["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", &peer])
-        .args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
-        // The only member elects itself the sooner.
-        .args(["--heartbeat-interval", "20", "--election-timeout", "100"])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(directory.join("log")).unwrap())
-        .spawn()
-        .expect("scripts/clients.sh builds etcd")
-}
-
 impl Etcd {
-    fn start() -> Etcd {
-        let (directory, url) = (tempfile::tempdir().unwrap(), free_url());
-        let process = spawn(directory.path(), &url);
-        Etcd { url, directory, process }
-    }
-
     /// Standard output of `etcdctl`.
     fn ctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(program("ETCDCTL", "etcdctl"));
-        expect(command.args(["--endpoints", &self.url]).args(arguments).output().unwrap())
+        expect(command.args(["--endpoints", &self.url()]).args(arguments).output().unwrap())
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
@@ -74,13 +27,13 @@ impl Etcd {
 }
 
 fn start(node: &Node, etcd: &Etcd, more: &[&str]) {
-    let mut command = node.windlass(&["up", "--control-plane-only", "--etcd-servers", &etcd.url]);
+    let mut command = node.windlass(&["up", "--control-plane-only", "--etcd-servers", &etcd.url()]);
     command.args(more);
     node.up_as(command);
 }
 
 fn shared() {
-    let etcd = Etcd::start();
+    let etcd = Etcd::spawn();
     // The API server waits for an etcd that is only about to start.
     let first = Node::new(19);
     start(&first, &etcd, &[]);
@@ -116,7 +69,7 @@ fn shared() {
     expect(Command::new("cp").args(["-r", "--"]).args([first.path("data/pki"), pki_parent(&second)]).output().unwrap());
     let more = ["--disable", "controllers,scheduler,dns"];
     let mut command = second.windlass_with(
-        &["up", "--control-plane-only", "--etcd-servers", &etcd.url],
+        &["up", "--control-plane-only", "--etcd-servers", &etcd.url()],
         &[("--service-cidr", first.service_range().as_str())],
     );
     command.args(more);
@@ -147,10 +100,9 @@ fn ready_as_etcd_is(mut etcd: Etcd, node: &Node) {
     assert!(ready());
     let metrics = expect(node.kubectl(&["get", "--raw", "/metrics"]).output().unwrap());
     assert!(metrics.contains("apiserver_storage_objects") && !metrics.contains("fsync"), "no disk of ours is told of");
-    etcd.process.kill().unwrap();
-    etcd.process.wait().unwrap();
+    etcd.kill();
     eventually("the API server is not ready", || (!ready()).then_some(()));
-    etcd.process = spawn(etcd.directory.path(), &etcd.url);
+    etcd.start_again();
     eventually("the API server is ready again", || ready().then_some(()));
     eventually("what is written is seen", || {
         let ns = ["create", "namespace", "afterwards"];

@@ -17,6 +17,8 @@ mod identity;
 mod images;
 mod join;
 mod lifecycle;
+#[path = "../../../store/tests/etcd/member.rs"]
+mod member;
 mod network;
 mod node;
 mod objects;
