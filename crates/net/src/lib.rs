@@ -34,3 +34,4 @@ pub use netplan::{Cidr, NodeView};
 pub use network_policies::{NetworkPolicies, PolicyConfig};
 pub use node_routes::{NodeRoutes, RoutesConfig};
 pub use service_proxy::{ProxyConfig, ProxyError, ServiceProxy};
+pub use watch::Cache;

@@ -14,13 +14,14 @@ use kube::{Api, Client, ResourceExt};
 type Slices = Vec<Arc<EndpointSlice>>;
 
 /// Gets an object that came, changed or went: its key, what it was, what it is.
-pub(crate) type Told<'a, K> = dyn FnMut(&str, Option<&K>, Option<&K>) + 'a;
+pub type Told<'a, K> = dyn FnMut(&str, Option<&K>, Option<&K>) + 'a;
 
 /// Objects of one kind by `namespace/name`.
-pub(crate) struct Cache<K> {
+pub struct Cache<K> {
     pub objects: HashMap<String, Arc<K>>,
     /// Keys named since a new list began; what is not among them at its end is gone.
     listed: Option<HashSet<String>>,
+    /// The first list was told whole.
     pub complete: bool,
 }
 

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
-use net::{Cidr, DNS_PORT};
+use net::{Cache, Cidr, DNS_PORT};
 use serde_json::{Value, json};
 
 use super::publish;
@@ -17,27 +17,21 @@ use crate::node::RUNTIME;
 /// process, which does as soon as it is asked.
 pub async fn publish(client: kube::Client, address: IpAddr, own: Option<(String, IpAddr)>) -> anyhow::Result<()> {
     let mut written: Option<Servers> = None;
-    let mut servers = Servers::new();
-    // Those of a listing that is not at its end.
-    let mut listing = Some(Servers::new());
+    let mut nodes: Cache<Node> = Cache::default();
     let all = watcher::Config::default();
-    let mut nodes = watcher::watcher(Api::<Node>::all(client.clone()), all).default_backoff().boxed();
+    let mut events = watcher::watcher(Api::<Node>::all(client.clone()), all).default_backoff().boxed();
     loop {
-        match nodes.next().await {
-            Some(Ok(watcher::Event::Init)) => listing = Some(Servers::new()),
-            Some(Ok(watcher::Event::InitApply(node))) => note(listing.get_or_insert_default(), &node),
-            Some(Ok(watcher::Event::InitDone)) => servers = listing.take().unwrap_or_default(),
-            Some(Ok(watcher::Event::Apply(node))) => note(&mut servers, &node),
-            Some(Ok(watcher::Event::Delete(node))) => {
-                servers.remove(&node.name_any());
-            }
+        match events.next().await {
+            Some(Ok(event)) => nodes.apply(event, &mut |_, _, _| {}),
             Some(Err(error)) => tracing::warn!(%error, "watch of nodes"),
             None => anyhow::bail!("the watch of nodes ended"),
         }
-        if listing.is_some() {
+        if !nodes.complete {
             continue;
         }
-        servers.extend(own.iter().map(|(name, gateway)| (name.clone(), (*gateway, true))));
+        let listed = nodes.objects.values().filter_map(|node| Some((node.name_any(), server(node)?)));
+        let own = own.iter().map(|(name, gateway)| (name.clone(), (*gateway, true)));
+        let servers: Servers = listed.chain(own).collect();
         if written.is_none() && servers.is_empty() {
             continue;
         }
@@ -46,21 +40,13 @@ pub async fn publish(client: kube::Client, address: IpAddr, own: Option<(String,
         }
         if written.as_ref() != Some(&servers) {
             publish::objects(&client, &[slice(&servers, address.is_ipv4())]).await;
-            written = Some(servers.clone());
+            written = Some(servers);
         }
     }
 }
 
 /// Where the nodes answer, and whether they are ready, by their names.
 type Servers = BTreeMap<String, (IpAddr, bool)>;
-
-fn note(servers: &mut Servers, node: &Node) {
-    let name = node.name_any();
-    match server(node) {
-        Some(server) => servers.insert(name, server),
-        None => servers.remove(&name),
-    };
-}
 
 /// Where a node answers, and whether it is ready; `None` for a node that is none of ours or has no pods' addresses yet.
 fn server(node: &Node) -> Option<(IpAddr, bool)> {
