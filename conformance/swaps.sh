@@ -1,5 +1,5 @@
 # What swap.sh knows of each of upstream's components: which part of ours it replaces, and how it is started. The specs that
-# lean on it are those of swaps/COMPONENT.txt.
+# lean on it are those of swaps/COMPONENT.txt, which for `store` is the list of `etcd`.
 
 # programs_of COMPONENT: what is built of upstream
 programs_of() {
